@@ -1,0 +1,145 @@
+//! Weighted choice among backends, by a point that the caller draws or by a key that sticks.
+
+use crate::text::TextMatch;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// A weighted split that is valid by construction.
+#[derive(Clone, Debug)]
+pub struct Split {
+    /// `(backend index, name hash, effective weight)`, weight > 0.
+    live: Box<[Share]>,
+    total: u64,
+    /// Every backend that the user listed, also those with weight 0 now.
+    listed: Box<[usize]>,
+    /// What makes the split sticky, if anything.
+    pub key: Option<SplitKey>,
+    /// `namespace/name` of the resource that set it; empty for a Service's own default.
+    pub origin: std::sync::Arc<str>,
+    /// Whether every weight that the user gave is 0: an explicit 503 `no_weight`.
+    pub is_zero: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Share {
+    backend: usize,
+    seed: u64,
+    weight: u32,
+}
+
+/// Where the key of a sticky split comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SplitKey {
+    /// Value of this request header (lower case).
+    Header(String),
+    /// Value of this cookie.
+    Cookie(String),
+    /// The caller's own SPIFFE ID.
+    SourceIdentity,
+}
+
+/// One backend of a split as configured.
+#[derive(Clone, Debug)]
+pub struct Weighted<'a> {
+    /// Index into the destination's backends.
+    pub backend: usize,
+    /// The backend's name; the sticky choice hashes it, so that order does not matter.
+    pub name: &'a str,
+    /// As the user wrote it.
+    pub weight: u32,
+    /// In use now: the weight, or 0 while no endpoint is ready.
+    pub effective: u32,
+}
+
+impl Split {
+    /// Builds a split. Weights are ratios and need not sum to 100.
+    ///
+    /// When no backend with a weight has a ready endpoint the weights as written are used, so that the error names
+    /// the backend that is missing.
+    pub fn new(weighted: &[Weighted<'_>], key: Option<SplitKey>, origin: &str) -> Self {
+        let any_effective = weighted.iter().any(|w| w.weight > 0 && w.effective > 0);
+        let live: Box<[Share]> = weighted
+            .iter()
+            .map(|w| Share {
+                backend: w.backend,
+                seed: xxh3_64_with_seed(w.name.as_bytes(), 0),
+                weight: if any_effective { w.effective.min(w.weight) } else { w.weight },
+            })
+            .filter(|s| s.weight > 0)
+            .collect();
+        Self {
+            total: live.iter().map(|s| u64::from(s.weight)).sum(),
+            live,
+            listed: weighted.iter().map(|w| w.backend).collect(),
+            key,
+            origin: origin.into(),
+            is_zero: weighted.iter().all(|w| w.weight == 0),
+        }
+    }
+
+    /// Number of points: [`Self::pick`] takes `0..total`.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Every backend named by the split, whatever its weight.
+    pub fn backends(&self) -> &[usize] {
+        &self.listed
+    }
+
+    /// The only backend there is to pick, when a draw would be a waste.
+    pub fn only(&self) -> Option<usize> {
+        match &*self.live {
+            [one] => Some(one.backend),
+            _ => None,
+        }
+    }
+
+    /// The backend at `point`, each backend holding exactly `weight` of the `total` points.
+    ///
+    /// None where the split has no weight at all. A point past the total is taken modulo the total.
+    pub fn pick(&self, point: u64) -> Option<usize> {
+        let mut left = point.checked_rem(self.total)?;
+        for share in &self.live {
+            let weight = u64::from(share.weight);
+            if left < weight {
+                return Some(share.backend);
+            }
+            left -= weight;
+        }
+        None
+    }
+
+    /// The backend of `key`: always the same for the same key, and monotone. A backend whose share grows loses no
+    /// key; one whose share shrinks loses only keys that it must (weighted rendezvous hashing).
+    pub fn pick_by_key(&self, key: &[u8]) -> Option<usize> {
+        let cost = |share: &Share| {
+            let hash = xxh3_64_with_seed(key, share.seed);
+            // In (0, 1): 53 bits, never 0, so that the logarithm is finite.
+            let unit = ((hash >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+            -unit.ln() / f64::from(share.weight)
+        };
+        self.live.iter().map(|s| (cost(s), s)).min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, s)| s.backend)
+    }
+}
+
+/// Value of cookie `name` in the values of the request's `cookie` headers (RFC 6265 section 4.2.1).
+pub fn cookie<'a>(values: impl IntoIterator<Item = &'a str>, name: &str) -> Option<&'a str> {
+    values
+        .into_iter()
+        .flat_map(|v| v.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(n, _)| *n == name)
+        .map(|(_, v)| v)
+}
+
+/// Whether a header value matches, on each value and on all joined by `,`.
+pub fn any_value_matches<'a>(pattern: &TextMatch, values: impl Iterator<Item = &'a str> + Clone) -> bool {
+    let mut count = 0;
+    for value in values.clone() {
+        count += 1;
+        if pattern.is_match(value.trim_matches([' ', '\t'])) {
+            return true;
+        }
+    }
+    count > 1 && pattern.is_match(&values.map(|v| v.trim_matches([' ', '\t'])).collect::<Vec<_>>().join(","))
+}
