@@ -1,0 +1,143 @@
+//! Applies events to the set of resources and hands out immutable snapshots of it; knows nothing of their meaning.
+
+use crate::problem::Problem;
+use crate::source::resource::{
+    AuthorizationPolicy, DestinationRule, EndpointSlice, Named, PeerAuthentication, Pod, Service,
+    VirtualService,
+};
+use crate::source::{Event, Key, Resource};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Every resource that is in force, by key, and what the source found wrong.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)] // the names are Kubernetes' own
+pub struct Resources {
+    pub namespaces: BTreeMap<Key, Arc<Named>>,
+    pub service_accounts: BTreeMap<Key, Arc<Named>>,
+    pub services: BTreeMap<Key, Arc<Service>>,
+    pub endpoint_slices: BTreeMap<Key, Arc<EndpointSlice>>,
+    pub pods: BTreeMap<Key, Arc<Pod>>,
+    pub virtual_services: BTreeMap<Key, Arc<VirtualService>>,
+    pub destination_rules: BTreeMap<Key, Arc<DestinationRule>>,
+    pub authorization_policies: BTreeMap<Key, Arc<AuthorizationPolicy>>,
+    pub peer_authentications: BTreeMap<Key, Arc<PeerAuthentication>>,
+    /// Found while reading, by resource.
+    pub found: BTreeMap<Key, Vec<Problem>>,
+    /// Of the source as a whole.
+    pub reported: Vec<Problem>,
+}
+
+/// The current set of resources.
+#[derive(Debug, Default)]
+pub struct Index {
+    resources: Arc<Resources>,
+    synced: bool,
+}
+
+impl Index {
+    /// An index that holds nothing and is not synced.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Applies `events` in order; true when a snapshot differs from the one before.
+    pub fn apply(&mut self, events: impl IntoIterator<Item = Event>) -> bool {
+        let mut changed = false;
+        for event in events {
+            match event {
+                Event::Synced => self.synced = true,
+                event => {
+                    changed = true;
+                    Arc::make_mut(&mut self.resources).apply(event);
+                }
+            }
+        }
+        changed
+    }
+
+    /// The resources as they are now.
+    pub fn snapshot(&self) -> Arc<Resources> {
+        Arc::clone(&self.resources)
+    }
+
+    /// Whether the source has sent everything that existed at its start.
+    pub fn is_synced(&self) -> bool {
+        self.synced
+    }
+}
+
+impl Resources {
+    /// Applies one event; [`Event::Synced`] changes nothing.
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Upsert { resource, problems } => {
+                self.note(resource.meta().key.clone(), problems);
+                self.insert(resource);
+            }
+            Event::Refused { key, problems } => self.note(key, problems),
+            Event::Delete(key) => {
+                self.found.remove(&key);
+                self.remove(&key);
+            }
+            Event::Report(problems) => self.reported = problems,
+            Event::Synced => {}
+        }
+    }
+
+    /// Number of resources in force.
+    pub fn len(&self) -> usize {
+        self.namespaces.len()
+            + self.service_accounts.len()
+            + self.services.len()
+            + self.endpoint_slices.len()
+            + self.pods.len()
+            + self.virtual_services.len()
+            + self.destination_rules.len()
+            + self.authorization_policies.len()
+            + self.peer_authentications.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn note(&mut self, key: Key, problems: Vec<Problem>) {
+        if problems.is_empty() {
+            self.found.remove(&key);
+        } else {
+            self.found.insert(key, problems);
+        }
+    }
+
+    fn insert(&mut self, resource: Resource) {
+        let key = resource.meta().key.clone();
+        match resource {
+            Resource::Namespace(r) => drop(self.namespaces.insert(key, r)),
+            Resource::ServiceAccount(r) => drop(self.service_accounts.insert(key, r)),
+            Resource::Service(r) => drop(self.services.insert(key, r)),
+            Resource::EndpointSlice(r) => drop(self.endpoint_slices.insert(key, r)),
+            Resource::Pod(r) => drop(self.pods.insert(key, r)),
+            Resource::VirtualService(r) => drop(self.virtual_services.insert(key, r)),
+            Resource::DestinationRule(r) => drop(self.destination_rules.insert(key, r)),
+            Resource::AuthorizationPolicy(r) => drop(self.authorization_policies.insert(key, r)),
+            Resource::PeerAuthentication(r) => drop(self.peer_authentications.insert(key, r)),
+        }
+    }
+
+    fn remove(&mut self, key: &Key) {
+        use crate::source::Kind;
+        match key.kind {
+            Kind::Namespace => drop(self.namespaces.remove(key)),
+            Kind::ServiceAccount => drop(self.service_accounts.remove(key)),
+            Kind::Service => drop(self.services.remove(key)),
+            Kind::EndpointSlice => drop(self.endpoint_slices.remove(key)),
+            Kind::Pod => drop(self.pods.remove(key)),
+            Kind::VirtualService => drop(self.virtual_services.remove(key)),
+            Kind::DestinationRule => drop(self.destination_rules.remove(key)),
+            Kind::AuthorizationPolicy => drop(self.authorization_policies.remove(key)),
+            Kind::PeerAuthentication => drop(self.peer_authentications.remove(key)),
+        }
+    }
+}

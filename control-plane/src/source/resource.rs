@@ -1,0 +1,231 @@
+//! The kinds of Kubernetes resources that Causeway uses, each trimmed to what is used.
+
+use causeway_crds as crds;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// A kind that Causeway uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)] // the names are Kubernetes' own
+pub enum Kind {
+    Namespace,
+    ServiceAccount,
+    Service,
+    EndpointSlice,
+    Pod,
+    VirtualService,
+    DestinationRule,
+    AuthorizationPolicy,
+    PeerAuthentication,
+}
+
+/// Names one resource of a source.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Its kind.
+    pub kind: Kind,
+    /// Empty for a Namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// API group without the version: `` (core), `causeway.dev`, `networking.istio.io`, ...
+    pub group: String,
+}
+
+/// Where a resource stands and on which lines its fields are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Path of the file, empty for a source without files.
+    pub file: String,
+    /// First line of the resource, 1-based; 0 where no line is known.
+    pub line: u32,
+    /// Lines of its fields by path (`spec.http[0].route[0].weight`).
+    pub lines: BTreeMap<String, u32>,
+}
+
+/// What every resource has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// Names it.
+    pub key: Key,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Creation, seconds since the epoch; 0 where the source does not say.
+    pub created: i64,
+    /// `metadata.generation`, 0 where the source does not say.
+    pub generation: i64,
+    /// Where it stands.
+    pub origin: Arc<Origin>,
+    /// Paths of fields that are unknown or not implemented. What holds one must fail closed.
+    pub unsupported: Vec<String>,
+}
+
+/// A resource that is a [`Meta`] and a spec of the user's API.
+#[derive(Clone, Debug)]
+pub struct Custom<S> {
+    /// What every resource has.
+    pub meta: Meta,
+    /// As the user wrote it.
+    pub spec: S,
+}
+
+/// `v1 Namespace` or `v1 ServiceAccount`: that it exists is all that is used.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// What every resource has.
+    pub meta: Meta,
+}
+
+/// `v1 Service`
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// What every resource has.
+    pub meta: Meta,
+    /// Empty for headless and ExternalName.
+    pub cluster_ips: Vec<IpAddr>,
+    /// `clusterIP: None`
+    pub headless: bool,
+    /// Target of an ExternalName.
+    pub external_name: Option<String>,
+    /// Empty: no selector, endpoints come from slices alone.
+    pub selector: BTreeMap<String, String>,
+    /// TCP ports only.
+    pub ports: Vec<ServicePort>,
+    /// `publishNotReadyAddresses`
+    pub publish_not_ready: bool,
+}
+
+/// One TCP port of a [`Service`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// May be empty where the Service has one port.
+    pub name: String,
+    /// What clients ask for.
+    pub port: u16,
+    /// Where pods listen.
+    pub target: TargetPort,
+    /// `appProtocol`
+    pub app_protocol: Option<String>,
+}
+
+/// Number or name of a container's port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetPort {
+    /// The same in every pod.
+    Number(u16),
+    /// Looked up in each pod's container ports.
+    Name(String),
+}
+
+/// `discovery.k8s.io/v1 EndpointSlice`
+#[derive(Clone, Debug)]
+pub struct EndpointSlice {
+    /// What every resource has.
+    pub meta: Meta,
+    /// Label `kubernetes.io/service-name`; empty where there is none.
+    pub service: String,
+    /// `(name, number)`; TCP only. No number: no restriction, which is not used for Services.
+    pub ports: Vec<(String, Option<u16>)>,
+    /// Its endpoints.
+    pub endpoints: Vec<SliceEndpoint>,
+}
+
+/// One endpoint of an [`EndpointSlice`].
+#[derive(Clone, Debug)]
+pub struct SliceEndpoint {
+    /// Usually one.
+    pub addresses: Vec<IpAddr>,
+    /// Absent condition counts as true, as Kubernetes has it.
+    pub ready: bool,
+    /// `conditions.serving`
+    pub serving: bool,
+    /// `conditions.terminating`
+    pub terminating: bool,
+    /// Name of the Pod in the slice's namespace.
+    pub pod: Option<String>,
+    /// Topology zone.
+    pub zone: String,
+    /// DNS host name within a headless Service.
+    pub hostname: String,
+}
+
+/// `v1 Pod`
+#[derive(Clone, Debug)]
+pub struct Pod {
+    /// What every resource has.
+    pub meta: Meta,
+    /// `spec.serviceAccountName`, or `default`.
+    pub account: String,
+    /// `status.podIPs`
+    pub ips: Vec<IpAddr>,
+    /// Condition `Ready`; absent counts as ready (a directory has no kubelet).
+    pub ready: bool,
+    /// Succeeded, Failed or being deleted.
+    pub finished: bool,
+    /// `spec.hostname` and `spec.subdomain`, for DNS names of a headless Service.
+    pub hostname: String,
+    /// See `hostname`.
+    pub subdomain: String,
+    /// Named TCP container ports.
+    pub ports: BTreeMap<String, u16>,
+    /// Probes that kubelet sends, ports resolved.
+    pub probes: Vec<Probe>,
+    /// Deployment or other owner; else label `app`; else the pod's name.
+    pub workload_name: String,
+    /// Label `causeway.dev/injected: "true"`.
+    pub meshed: bool,
+    /// Topology zone, empty where unknown.
+    pub zone: String,
+    /// `spec.hostNetwork`: its address is the node's, so it has no identity of its own.
+    pub host_network: bool,
+}
+
+/// A probe of a pod's spec.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Probe {
+    /// The application's port.
+    pub port: u16,
+    /// None: a TCP probe.
+    pub path: Option<String>,
+}
+
+/// A VirtualService.
+pub type VirtualService = Custom<crds::VirtualServiceSpec>;
+/// A DestinationRule.
+pub type DestinationRule = Custom<crds::DestinationRuleSpec>;
+/// An AuthorizationPolicy.
+pub type AuthorizationPolicy = Custom<crds::AuthorizationPolicySpec>;
+/// A PeerAuthentication.
+pub type PeerAuthentication = Custom<crds::PeerAuthenticationSpec>;
+
+/// Any of the kinds.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // the names are Kubernetes' own
+pub enum Resource {
+    Namespace(Arc<Named>),
+    ServiceAccount(Arc<Named>),
+    Service(Arc<Service>),
+    EndpointSlice(Arc<EndpointSlice>),
+    Pod(Arc<Pod>),
+    VirtualService(Arc<VirtualService>),
+    DestinationRule(Arc<DestinationRule>),
+    AuthorizationPolicy(Arc<AuthorizationPolicy>),
+    PeerAuthentication(Arc<PeerAuthentication>),
+}
+
+impl Resource {
+    /// What every resource has.
+    pub fn meta(&self) -> &Meta {
+        match self {
+            Self::Namespace(r) | Self::ServiceAccount(r) => &r.meta,
+            Self::Service(r) => &r.meta,
+            Self::EndpointSlice(r) => &r.meta,
+            Self::Pod(r) => &r.meta,
+            Self::VirtualService(r) => &r.meta,
+            Self::DestinationRule(r) => &r.meta,
+            Self::AuthorizationPolicy(r) => &r.meta,
+            Self::PeerAuthentication(r) => &r.meta,
+        }
+    }
+}
