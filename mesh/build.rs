@@ -8,7 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build_client(grpc)
         .build_server(grpc)
         .btree_map(".")
-        .skip_debug("causeway.v1.CertifyRequest")
+        .skip_debug(["causeway.v1.CertifyRequest"])
         .compile_fds(files)?;
     Ok(())
 }

@@ -1,0 +1,1 @@
+//! Tests of the certificate rule: every wrong form, in both roles.
