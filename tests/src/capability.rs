@@ -1,0 +1,85 @@
+//! What the machine must have for a suite to run, and what to do when it lacks it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Something a suite needs beside the Rust toolchain.
+#[derive(Clone, Copy, Debug)]
+pub enum Need {
+    /// Root with the right to make network namespaces, veth pairs and nftables rules.
+    Namespaces,
+    /// A program on the path (`/usr/sbin` and `/sbin` included).
+    Program(&'static str),
+    /// The Python environment that `tests/setup` makes, with `grpcio` and `websockets`.
+    Python,
+    /// PostgreSQL's server programs.
+    Postgres,
+}
+
+/// Whether every need is met. If not: prints a skip, or panics when `CI=true`.
+pub fn has(needs: &[Need]) -> bool {
+    let missing: Vec<String> = needs.iter().filter_map(|n| n.missing()).collect();
+    if missing.is_empty() {
+        return true;
+    }
+    let missing = missing.join(", ");
+    assert!(
+        std::env::var("CI").is_ok_and(|v| v == "true"),
+        "cannot run here: {missing} missing. With CI=true that is a failure; run tests/setup as root"
+    );
+    println!("SKIPPED: {missing} missing; tests/setup installs it");
+    false
+}
+
+impl Need {
+    fn missing(self) -> Option<String> {
+        let (here, what) = match self {
+            Self::Namespaces => (namespaces_work(), "root with network namespaces".to_owned()),
+            Self::Program(name) => (program(name).is_some(), name.to_owned()),
+            Self::Python => (python().is_file(), "Python environment of tests/setup".to_owned()),
+            Self::Postgres => (postgres_programs().is_some(), "PostgreSQL server".to_owned()),
+        };
+        (!here).then_some(what)
+    }
+}
+
+fn namespaces_work() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let name = format!("cw{}probe", std::process::id());
+        let made = quiet(Command::new("ip").args(["netns", "add", &name]));
+        let rules =
+            made && quiet(Command::new("ip").args(["netns", "exec", &name, "nft", "add", "table", "inet", "x"]));
+        if made {
+            quiet(Command::new("ip").args(["netns", "del", &name]));
+        }
+        rules && program("setpriv").is_some()
+    })
+}
+
+fn quiet(command: &mut Command) -> bool {
+    command.output().is_ok_and(|o| o.status.success())
+}
+
+/// Where a program is.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    path.split(':').chain(["/usr/sbin", "/sbin"]).map(|d| Path::new(d).join(name)).find(|p| p.is_file())
+}
+
+/// The directory of `initdb` and `postgres` of the newest PostgreSQL installed.
+pub fn postgres_programs() -> Option<PathBuf> {
+    let mut versions: Vec<PathBuf> =
+        std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten().map(|e| e.path().join("bin")).collect();
+    versions.retain(|p| p.join("initdb").is_file());
+    versions.sort();
+    versions.pop()
+}
+
+/// The interpreter of the environment that `tests/setup` makes.
+pub fn python() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map_or_else(|| Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".cache"), PathBuf::from);
+    cache.join("causeway/venv/bin/python3")
+}
