@@ -1,1 +1,22 @@
-fn main(){}
+//! Writes the CustomResourceDefinitions: to the directory given, else all of them to standard output.
+
+use causeway_crds::manifest::manifests;
+use std::error::Error;
+use std::io::Write;
+use std::path::PathBuf;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let directory = std::env::args_os().nth(1).map(PathBuf::from);
+    let mut out = std::io::stdout().lock();
+    for manifest in manifests() {
+        let text = manifest.to_yaml()?;
+        match &directory {
+            Some(directory) => {
+                std::fs::create_dir_all(directory)?;
+                std::fs::write(directory.join(format!("{}.yaml", manifest.name)), text)?;
+            }
+            None => write!(out, "---\n{text}")?,
+        }
+    }
+    Ok(())
+}

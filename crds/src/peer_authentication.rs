@@ -1,0 +1,51 @@
+//! PeerAuthentication: whether a workload demands mutual TLS.
+
+use crate::common::WorkloadSelector;
+use crate::status::Status;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Mutual TLS that inbound traffic must use. The narrowest that is set wins: port, pod, namespace, mesh; else STRICT.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[kube(
+    group = "causeway.dev",
+    version = "v1alpha1",
+    kind = "PeerAuthentication",
+    namespaced,
+    status = "Status",
+    shortname = "pa",
+    category = "causeway",
+    printcolumn = r#"{"name":"Mode","type":"string","jsonPath":".spec.mtls.mode","description":"Mutual TLS that is demanded"}"#,
+    printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.conditions[?(@.type==\"Accepted\")].status","description":"Whether the resource is in force"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+pub struct PeerAuthenticationSpec {
+    /// Pods that it holds for. Not set: every pod of the namespace; in the root namespace, of the mesh.
+    pub selector: Option<WorkloadSelector>,
+    /// For every port that `portLevelMtls` does not name.
+    pub mtls: Option<Mtls>,
+    /// By the number of the application's port. Needs a selector.
+    pub port_level_mtls: BTreeMap<String, Mtls>,
+}
+
+/// Mutual TLS of inbound traffic.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Mtls {
+    /// UNSET, or not set: as the next wider PeerAuthentication says.
+    pub mode: Option<MtlsMode>,
+}
+
+/// What inbound accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[allow(missing_docs)] // Istio's own names
+pub enum MtlsMode {
+    Unset,
+    Disable,
+    Permissive,
+    Strict,
+}
