@@ -1,1 +1,121 @@
-//! placeholder
+//! What a person types: parses the command line and hands each command to its module.
+
+pub mod address;
+pub mod admin;
+pub mod certs;
+mod clock;
+pub mod demo;
+mod hosted;
+pub mod status;
+pub mod terminal;
+pub mod validate;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::terminal::Style;
+
+/// A usage error, as clap has it.
+pub const USAGE: u8 = 2;
+
+const EXAMPLES: &str = "\
+Examples:
+  causeway demo                          the whole mesh on this machine, about 30 seconds
+  causeway demo --keep                   the same, left running to try things by hand
+  causeway validate deploy/examples      every problem in a folder of YAML, offline
+  causeway validate . --strict -o json   the same for a pipeline: warnings fail, output is JSON
+  causeway certs                         what the proxy on this machine holds
+  causeway status                        which proxies are connected and up to date
+
+Exit codes: 0 all is well; 1 something is wrong, and the output says what; 2 the command line is wrong.
+Colour is used only on a terminal; NO_COLOR or --no-color turns it off there too.";
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "causeway",
+    version,
+    about = "Causeway, a minimal service mesh: try it, check configuration, look at what runs.",
+    after_help = EXAMPLES,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+struct Arguments {
+    /// Never colour the output.
+    #[arg(long, global = true)]
+    no_color: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the whole mesh on this machine and show what it does (no root, no cluster).
+    Demo(demo::Settings),
+    /// Check YAML files and folders offline, with the code that the control plane itself uses.
+    Validate(validate::Settings),
+    /// Show the certificate and the roots that a proxy holds.
+    Certs(certs::Settings),
+    /// Show connected proxies, what each has acknowledged, and the problems that the control plane found.
+    Status(status::Settings),
+}
+
+/// Runs the command line `args` (the program's name first).
+pub fn main_from(args: Vec<OsString>) -> ExitCode {
+    if let Some(code) = hosted::run(&args) {
+        return code;
+    }
+    let arguments = match Arguments::try_parse_from(args) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nothing better is left to do when even this cannot be printed.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
+        }
+    };
+    let style = Style::of_stdout(arguments.no_color);
+    let mut out = std::io::stdout();
+    let result = match arguments.command {
+        Command::Demo(settings) => demo::run(&settings, style, &mut out),
+        Command::Validate(settings) => validate::run(&settings, style, &mut out),
+        Command::Certs(settings) => certs::run(&settings, style, &mut out),
+        Command::Status(settings) => status::run(&settings, style, &mut out),
+    };
+    let _ = out.flush();
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "causeway: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether the reader of our output went away (`causeway ... | head`), which is no failure of ours.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_flag_is_a_usage_error() {
+        let code = main_from(["causeway", "validate"].map(OsString::from).to_vec());
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(USAGE)));
+    }
+}
