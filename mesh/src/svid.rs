@@ -305,9 +305,11 @@ fn check_leaf_usage(cert: &X509Certificate<'_>, usage: Usage) -> Result<(), Svid
         Ok(Some(_)) => return Err(SvidError::IsCa),
         Err(_) => return Err(SvidError::Malformed("basic constraints".to_owned())),
     }
-    let may_sign_data_alone = cert.key_usage().ok().flatten().is_some_and(|u| {
-        u.value.digital_signature() && !u.value.key_cert_sign() && !u.value.crl_sign()
-    });
+    let may_sign_data_alone = cert
+        .key_usage()
+        .ok()
+        .flatten()
+        .is_some_and(|u| u.value.digital_signature() && !u.value.key_cert_sign() && !u.value.crl_sign());
     if !may_sign_data_alone {
         return Err(SvidError::KeyUsage);
     }
@@ -341,7 +343,11 @@ fn check_chain(
         Err(webpki::Error::UnknownIssuer) => {
             // Only to say the true reason; a root out of its time never makes a chain valid.
             let stale = roots.anchors(now.as_secs(), false);
-            Err(if !stale.is_empty() && try_with(&stale).is_ok() { SvidError::RootExpired } else { SvidError::UnknownRoot })
+            Err(if !stale.is_empty() && try_with(&stale).is_ok() {
+                SvidError::RootExpired
+            } else {
+                SvidError::UnknownRoot
+            })
         }
         Err(webpki::Error::CaUsedAsEndEntity) => Err(SvidError::IsCa),
         Err(webpki::Error::CertExpired { time, not_after }) => {

@@ -1,0 +1,160 @@
+//! The connection to the control plane: its name resolved anew each time, TCP, TLS to its exact SPIFFE ID, HTTP/2 with
+//! keepalive; what is said over it is the callers' matter.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use causeway_mesh::spiffe::{SpiffeError, SpiffeId};
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
+
+/// For one address, TCP and TLS together.
+const CONNECT: Duration = Duration::from_secs(5);
+/// A peer that vanished is noticed within the sum of these two.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+const KEEPALIVE_WAIT: Duration = Duration::from_secs(10);
+
+/// ALPN of gRPC (RFC 9113 section 3.2).
+pub const GRPC: &[u8] = b"h2";
+
+/// Why the control plane could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The URI given is not one of a control plane.
+    #[error("`{0}` is not `https://HOST:PORT`")]
+    Uri(Uri),
+    /// DNS has no address and none is known from before.
+    #[error("{host}: {error}")]
+    Resolve {
+        /// The name asked for.
+        host: String,
+        /// What the resolver says.
+        error: std::io::Error,
+    },
+    /// TCP or TLS failed for the last address tried.
+    #[error("{address}: {error}")]
+    Connect {
+        /// The last address tried.
+        address: SocketAddr,
+        /// The cause; a refused certificate shows through `causeway_mesh::svid::cause`.
+        #[source]
+        error: std::io::Error,
+    },
+    /// HTTP/2 did not start.
+    #[error("HTTP/2: {0}")]
+    Http2(#[from] tonic::transport::Error),
+}
+
+/// Where the control plane is and who it must be.
+#[derive(Debug)]
+pub struct ControlPlane {
+    uri: Uri,
+    host: String,
+    port: u16,
+    id: SpiffeId,
+    /// What DNS said last, for when it says nothing.
+    last_good: Mutex<Vec<SocketAddr>>,
+}
+
+impl ControlPlane {
+    /// `uri` is `https://HOST:PORT` (port 15010 when left out).
+    ///
+    /// # Errors
+    /// [`DialError::Uri`].
+    pub fn new(uri: Uri, id: SpiffeId) -> Result<Self, DialError> {
+        let host = uri.host().map(|h| h.trim_start_matches('[').trim_end_matches(']').to_owned());
+        match (uri.scheme_str(), host) {
+            (Some("https"), Some(host)) if !host.is_empty() && matches!(uri.path(), "" | "/") => {
+                Ok(Self { port: uri.port_u16().unwrap_or(15010), uri, host, id, last_good: Mutex::default() })
+            }
+            _ => Err(DialError::Uri(uri)),
+        }
+    }
+
+    /// Who the control plane must prove to be.
+    pub fn id(&self) -> &SpiffeId {
+        &self.id
+    }
+
+    /// Connects now, with `config` (which pins the identity). The channel does not reconnect by itself.
+    ///
+    /// # Errors
+    /// [`DialError`], of the last address tried.
+    pub async fn channel(&self, config: Arc<ClientConfig>) -> Result<Channel, DialError> {
+        let stream = self.connect(config).await?;
+        let endpoint = Endpoint::from(self.uri.clone())
+            .http2_keep_alive_interval(KEEPALIVE_EVERY)
+            .keep_alive_timeout(KEEPALIVE_WAIT)
+            .keep_alive_while_idle(true);
+        // Handed out once: a second connect means that the first is over, and the caller makes a new channel then.
+        let mut once = Some(stream);
+        let connector = service_fn(move |_: Uri| {
+            let stream = once.take().map(TokioIo::new);
+            async move { stream.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected)) }
+        });
+        Ok(endpoint.connect_with_connector(connector).await?)
+    }
+
+    async fn connect(&self, config: Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, DialError> {
+        let connector = TlsConnector::from(config);
+        let mut failed = None;
+        for address in self.resolve().await? {
+            match timeout(CONNECT, handshake(&connector, address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => failed = Some(DialError::Connect { address, error }),
+                Err(_) => {
+                    let error = std::io::Error::from(std::io::ErrorKind::TimedOut);
+                    failed = Some(DialError::Connect { address, error });
+                }
+            }
+        }
+        Err(failed.unwrap_or_else(|| DialError::Resolve {
+            host: self.host.clone(),
+            error: std::io::Error::from(std::io::ErrorKind::NotFound),
+        }))
+    }
+
+    async fn resolve(&self) -> Result<Vec<SocketAddr>, DialError> {
+        match timeout(CONNECT, tokio::net::lookup_host((self.host.as_str(), self.port))).await {
+            Ok(Ok(found)) => {
+                let found: Vec<_> = found.take(8).collect();
+                *self.last_good.lock().unwrap_or_else(PoisonError::into_inner) = found.clone();
+                Ok(found)
+            }
+            failed => {
+                let known = self.last_good.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                if !known.is_empty() {
+                    return Ok(known);
+                }
+                let error = match failed {
+                    Ok(Err(error)) => error,
+                    _ => std::io::Error::from(std::io::ErrorKind::TimedOut),
+                };
+                Err(DialError::Resolve { host: self.host.clone(), error })
+            }
+        }
+    }
+}
+
+async fn handshake(connector: &TlsConnector, address: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect(address).await?;
+    tcp.set_nodelay(true)?;
+    connector.connect(ServerName::from(address.ip()), tcp).await
+}
+
+/// The identity that every control plane of the trust domain has.
+///
+/// # Errors
+/// [`SpiffeError`] where `trust_domain` cannot be one.
+pub fn control_plane_id(trust_domain: &str) -> Result<SpiffeId, SpiffeError> {
+    SpiffeId::new(trust_domain, "causeway-system", "causeway-control-plane")
+}
