@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Options;
@@ -82,7 +82,7 @@ pub(super) async fn talk(options: &Options) -> anyhow::Result<()> {
         }
     };
     stream.set_nodelay(true)?;
-    let mut heard = Heard { text: Vec::new(), first: None, begun };
+    let mut heard = Heard { text: Vec::new(), bytes: 0, first: None, begun };
     let until = options.number("until", u64::MAX)?;
     let messages = options.all("send");
     let mut ended = None;
@@ -96,17 +96,29 @@ pub(super) async fn talk(options: &Options) -> anyhow::Result<()> {
             ended = heard.some(&mut stream, timeout).await;
         }
     }
-    if let Some(file) = options.optional("file") {
-        stream.write_all(&std::fs::read(file)?).await?;
-    }
-    if options.optional("half-close") == Some("yes") {
-        stream.shutdown().await?;
-    }
-    while ended.is_none() && (heard.text.len() as u64) < until {
-        ended = heard.some(&mut stream, timeout).await;
+    let (mut reading, mut writing) = stream.into_split();
+    let file = options.optional("file").map(std::fs::read).transpose()?;
+    let close = options.optional("half-close") == Some("yes");
+    let write = async move {
+        if let Some(content) = file {
+            writing.write_all(&content).await?;
+        }
+        if close {
+            writing.shutdown().await?;
+        }
+        Ok::<_, std::io::Error>(writing) // kept open until all is read
+    };
+    let read = async {
+        while ended.is_none() && heard.bytes < until {
+            ended = heard.some(&mut reading, timeout).await;
+        }
+    };
+    let (written, ()) = tokio::join!(write, read);
+    if let Err(error) = written {
+        ended.get_or_insert(error.kind().to_string());
     }
     let document = json!({
-        "text": String::from_utf8_lossy(&heard.text), "bytes": heard.text.len(),
+        "text": String::from_utf8_lossy(&heard.text), "bytes": heard.bytes,
         "first_ms": heard.first.map(|d| d.as_millis() as u64), "total_ms": begun.elapsed().as_millis() as u64,
         "end": ended.unwrap_or_else(|| "enough".to_owned()),
     });
@@ -115,21 +127,26 @@ pub(super) async fn talk(options: &Options) -> anyhow::Result<()> {
 }
 
 struct Heard {
+    /// The first 64 KiB.
     text: Vec<u8>,
+    bytes: u64,
     first: Option<Duration>,
     begun: Instant,
 }
 
 impl Heard {
     /// Reads once; the answer says why nothing more will come.
-    async fn some(&mut self, stream: &mut TcpStream, timeout: Duration) -> Option<String> {
+    async fn some(&mut self, stream: &mut (impl AsyncRead + Unpin), timeout: Duration) -> Option<String> {
         let mut buffer = [0; 16 * 1024];
         match tokio::time::timeout(timeout, stream.read(&mut buffer)).await {
             Err(_) => Some("timeout".to_owned()),
             Ok(Ok(0)) => Some("closed".to_owned()),
             Ok(Ok(read)) => {
                 self.first.get_or_insert(self.begun.elapsed());
-                self.text.extend_from_slice(&buffer[..read]);
+                self.bytes += read as u64;
+                if self.text.len() < 64 * 1024 {
+                    self.text.extend_from_slice(&buffer[..read]);
+                }
                 None
             }
             Ok(Err(error)) => Some(error.kind().to_string()),
