@@ -142,7 +142,7 @@ mod tests {
             text.contains(&format!("life left    {}{} 50 %, 12 h 0 min", "█".repeat(15), " ".repeat(15))),
             "{text}"
         );
-        assert!(text.contains("CN=root  3651 d 12 h left"), "{text}");
+        assert!(text.contains("CN=root  3652 d 12 h left"), "{text}");
     }
 
     #[test]

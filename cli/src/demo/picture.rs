@@ -52,14 +52,14 @@ fn road(facts: &Facts, style: Style) -> [String; 3] {
     let stable = style.paint(Ink::Stable, "v1-stable");
     let canary = style.paint(Ink::Canary, "v1-canary");
     [
-        format!("{}{} proxy ── {stable}", " ".repeat(45), wire("┌─▶")),
+        format!("{}{} proxy ── {stable}", " ".repeat(46), wire("┌─▶")),
         format!(
             "{} ── proxy {} {}",
             app("dev/web"),
             wire("━━━━━━ mutual TLS, HTTP/2 ━━━┫"),
             style.paint(Ink::Faint, "prodsvc.prod.svc.cluster.local")
         ),
-        format!("{}{} proxy ── {canary}", " ".repeat(45), wire("└─▶")),
+        format!("{}{} proxy ── {canary}", " ".repeat(46), wire("└─▶")),
     ]
 }
 
@@ -127,9 +127,9 @@ fn figures(facts: &Facts, style: Style) -> String {
     let failed = format!("{} failed", grouped(facts.failed));
     let failed = style.paint(if facts.failed == 0 { Ink::Good } else { Ink::Bad }, &failed);
     let latency = |quantile| facts.latencies.quantile(quantile).map_or("-".to_owned(), milliseconds);
-    let rest = format!("{:.0} per second   p50 {}   p99 {}", facts.rate(), latency(0.5), latency(0.99));
+    let rest = format!("{:.0} per second  p50 {}  p99 {}", facts.rate(), latency(0.5), latency(0.99));
     let requests = format!("{} requests", grouped(facts.answered() + facts.failed));
-    format!("{}   {failed}   {}", style.paint(Ink::Head, &requests), style.paint(Ink::Faint, &rest))
+    format!("{}  {failed}  {}", style.paint(Ink::Head, &requests), style.paint(Ink::Faint, &rest))
 }
 
 fn identities(facts: &Facts, style: Style) -> [String; 4] {
@@ -194,10 +194,10 @@ mod tests {
         facts.epochs = vec![Epoch {
             weights: Weights { stable: 4_000, canary: 96_000 },
             is_in_force: false,
-            share: Share { stable: 123_456_789, canary: 987_654 },
+            share: Share { stable: 12_345_678, canary: 98_765 },
         }];
         facts.seconds = vec![Share { stable: 9, canary: 1 }; 500];
-        facts.failed = 1_234_567;
+        facts.failed = 12_345;
         let long = "spiffe://cluster.local/ns/a-namespace-with-a-long-name/sa/an-account-with-a-very-long-name";
         facts.identities =
             Identities { caller: Some(long.into()), stable: Some(long.into()), canary: Some(long.into()) };
