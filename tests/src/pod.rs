@@ -28,6 +28,7 @@ pub struct PodSpec {
     flags: Vec<String>,
     descriptors: Option<u32>,
     token_of: Option<String>,
+    workload: Option<String>,
     control_plane: Option<(String, PathBuf)>,
 }
 
@@ -45,6 +46,7 @@ impl PodSpec {
             flags: Vec::new(),
             descriptors: None,
             token_of: None,
+            workload: None,
             control_plane: None,
         }
     }
@@ -95,6 +97,12 @@ impl PodSpec {
     /// The proxy presents the token of another ServiceAccount of the namespace, as a thief would.
     pub fn token_of(mut self, account: &str) -> Self {
         self.token_of = Some(account.to_owned());
+        self
+    }
+
+    /// What the proxy says it is, `NAMESPACE/POD`, when that is not the pod.
+    pub fn workload(mut self, workload: &str) -> Self {
+        self.workload = Some(workload.to_owned());
         self
     }
 
@@ -171,6 +179,7 @@ impl Pod {
         }
         let file = |name: &str| self.directory.join(name).display().to_string();
         let own = format!("https://{NODE_IP}:15010");
+        let workload = format!("{}/{}", self.spec.namespace, self.spec.name);
         let url = self.spec.control_plane.as_ref().map_or(&own, |(url, _)| url);
         let mut command = self.namespace.command_as(PROXY_UID, &program[0]);
         command
@@ -266,8 +275,11 @@ impl Pod {
 
     /// Starts a client program of the harness in the background.
     pub fn background(&self, name: &str, arguments: &[&str]) -> Process {
-        let mut command = self.namespace.command(binary("causeway-test-app"));
-        Process::start(name, command.args(arguments), &self.directory.join(format!("{name}.log")))
+        let mut command = self.namespace.command("prlimit");
+        command.arg("--nofile=65536:65536").arg("--").arg(binary("causeway-test-app")).args(arguments);
+        let log = self.directory.join(format!("{name}.log"));
+        let _ = std::fs::remove_file(&log);
+        Process::start(name, &mut command, &log)
     }
 
     /// Runs curl with these arguments and `-i`.

@@ -131,7 +131,10 @@ async fn once(
         Some(sender) => sender,
         None => connect(target).await?,
     };
-    let mut request = hyper::Request::get(&plan.path).header("host", &plan.authority);
+    let mut request = hyper::Request::get(&plan.path);
+    if !plan.headers.iter().any(|(name, _)| name == "host") {
+        request = request.header("host", &plan.authority);
+    }
     for (name, value) in &plan.headers {
         request = request.header(name, value.replace("{n}", &number.to_string()));
     }
