@@ -104,11 +104,7 @@ impl Model {
 
     /// What concerns the client's own workload. A pod that is not known gets the policies of its whole namespace.
     pub fn workload(&self, client: &Client) -> wire::Workload {
-        wire::Workload {
-            namespace: client.namespace.clone(),
-            pod: client.pod.clone(),
-            ..Default::default()
-        }
+        wire::Workload { namespace: client.namespace.clone(), pod: client.pod.clone(), ..Default::default() }
     }
 
     /// What is known of a pod.

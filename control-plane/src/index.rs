@@ -2,8 +2,7 @@
 
 use crate::problem::Problem;
 use crate::source::resource::{
-    AuthorizationPolicy, DestinationRule, EndpointSlice, Named, PeerAuthentication, Pod, Service,
-    VirtualService,
+    AuthorizationPolicy, DestinationRule, EndpointSlice, Named, PeerAuthentication, Pod, Service, VirtualService,
 };
 use crate::source::{Event, Key, Resource};
 use std::collections::BTreeMap;

@@ -56,10 +56,7 @@ impl fmt::Display for Problem {
             f.write_str(" ")?;
         }
         write!(f, "{}[{}]", self.severity, self.code)?;
-        for part in [&self.resource, &self.field]
-            .into_iter()
-            .filter(|p| !p.is_empty())
-        {
+        for part in [&self.resource, &self.field].into_iter().filter(|p| !p.is_empty()) {
             write!(f, " {part}")?;
         }
         write!(f, ": {}", self.message)?;

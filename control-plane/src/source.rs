@@ -1,8 +1,11 @@
 //! Where configuration comes from. Every source yields the same events of the same types; nothing after this module
 //! knows which source runs. What the resources mean is left to `compile`.
 
+mod core;
 pub mod directory;
+pub mod read;
 pub mod resource;
+pub mod yaml;
 
 use crate::problem::Problem;
 pub use resource::{Key, Kind, Meta, Origin, Resource};

@@ -34,18 +34,11 @@ pub fn validate(paths: &[PathBuf]) -> Validation {
         let reading = directory::read(path);
         files += reading.files;
         for resource in reading.resources {
-            resources.apply(Event::Upsert {
-                resource,
-                problems: Vec::new(),
-            });
+            resources.apply(Event::Upsert { resource, problems: Vec::new() });
         }
         resources.reported.extend(reading.problems);
     }
     let count = resources.len();
     let model = compile(&Arc::new(resources), &Settings::default());
-    Validation {
-        files,
-        resources: count,
-        problems: model.problems().to_vec(),
-    }
+    Validation { files, resources: count, problems: model.problems().to_vec() }
 }

@@ -1,5 +1,6 @@
 //! The kinds of Kubernetes resources that Causeway uses, each trimmed to what is used.
 
+use crate::problem::{Problem, Severity};
 use causeway_crds as crds;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -227,5 +228,68 @@ impl Resource {
             Self::AuthorizationPolicy(r) => &r.meta,
             Self::PeerAuthentication(r) => &r.meta,
         }
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{:?} {}", self.kind, self.name)
+        } else {
+            write!(f, "{:?} {}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}
+
+impl Key {
+    /// `namespace/name`
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+impl Origin {
+    /// Line of `field`, or of the nearest field around it.
+    pub fn line_of(&self, field: &str) -> u32 {
+        let mut path = field;
+        loop {
+            if let Some(line) = self.lines.get(path) {
+                return *line;
+            }
+            match path.rfind(['.', '[']) {
+                Some(end) => path = &path[..end],
+                None => return self.line,
+            }
+        }
+    }
+}
+
+impl Meta {
+    /// A problem of this resource at `field`, with its place in the file.
+    pub fn problem(
+        &self,
+        severity: Severity,
+        code: &'static str,
+        field: &str,
+        message: String,
+        advice: &str,
+    ) -> Problem {
+        Problem {
+            file: self.origin.file.clone(),
+            line: self.origin.line_of(field),
+            severity,
+            code,
+            resource: self.key.to_string(),
+            field: field.to_owned(),
+            message,
+            advice: advice.to_owned(),
+        }
+    }
+
+    /// Whether something under `path` is unknown or not implemented in a way that must fail closed.
+    pub fn is_unsupported(&self, path: &str) -> bool {
+        self.unsupported
+            .iter()
+            .any(|u| u.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '['])))
     }
 }

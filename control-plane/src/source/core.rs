@@ -1,0 +1,187 @@
+//! Trims Kubernetes' own kinds to what is used.
+
+use super::read::{Outcome, typed};
+use super::resource::{
+    EndpointSlice, Kind, Meta, Named, Pod, Probe, Resource, Service, ServicePort, SliceEndpoint, TargetPort,
+};
+use crate::problem::Severity;
+use k8s_openapi::api::core::v1 as k8s;
+use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Reads an object of one of Kubernetes' own kinds.
+pub(super) fn resource(value: &Value, meta: Meta) -> Outcome {
+    let key = meta.key.clone();
+    let origin = Arc::clone(&meta.origin);
+    let read = match key.kind {
+        Kind::Namespace => Ok(Resource::Namespace(Arc::new(Named { meta }))),
+        Kind::ServiceAccount => Ok(Resource::ServiceAccount(Arc::new(Named { meta }))),
+        Kind::Service => typed(value, "").map(|s| Resource::Service(Arc::new(service(s, meta)))),
+        Kind::EndpointSlice => typed(value, "").map(|s| Resource::EndpointSlice(Arc::new(slice(s, meta)))),
+        _ => typed(value, "").map(|p| Resource::Pod(Arc::new(pod(p, meta)))),
+    };
+    match read {
+        Ok(resource) => Outcome::Usable(resource, Vec::new()),
+        Err((field, message)) => {
+            let at = Meta {
+                key: key.clone(),
+                labels: BTreeMap::new(),
+                created: 0,
+                generation: 0,
+                origin,
+                unsupported: Vec::new(),
+            };
+            let advice = "Correct the value; until then the last good version of this resource stays in force.";
+            Outcome::Refused(key, vec![at.problem(Severity::Error, "wrong_type", &field, message, advice)])
+        }
+    }
+}
+
+fn port(number: i32) -> Option<u16> {
+    u16::try_from(number).ok().filter(|p| *p > 0)
+}
+
+fn is_tcp(protocol: Option<&str>) -> bool {
+    matches!(protocol, None | Some("" | "TCP"))
+}
+
+fn service(service: k8s::Service, meta: Meta) -> Service {
+    let spec = service.spec.unwrap_or_default();
+    let is_external = spec.type_.as_deref() == Some("ExternalName");
+    let mut ips = spec.cluster_ips.unwrap_or_default();
+    ips.extend(spec.cluster_ip);
+    let mut cluster_ips: Vec<_> = ips.iter().filter_map(|ip| ip.parse().ok()).collect();
+    cluster_ips.sort();
+    cluster_ips.dedup();
+    let ports = spec.ports.unwrap_or_default().into_iter().filter(|p| is_tcp(p.protocol.as_deref()));
+    let ports = ports.filter_map(|p| {
+        let number = port(p.port)?;
+        let target = match p.target_port {
+            Some(IntOrString::Int(0)) | None => TargetPort::Number(number),
+            Some(IntOrString::Int(target)) => TargetPort::Number(port(target)?),
+            Some(IntOrString::String(name)) => match name.parse() {
+                Ok(target) => TargetPort::Number(target),
+                Err(_) => TargetPort::Name(name),
+            },
+        };
+        Some(ServicePort { name: p.name.unwrap_or_default(), port: number, target, app_protocol: p.app_protocol })
+    });
+    Service {
+        meta,
+        cluster_ips,
+        headless: ips.iter().any(|ip| ip == "None"),
+        external_name: spec.external_name.filter(|_| is_external).map(|n| n.trim_end_matches('.').to_ascii_lowercase()),
+        selector: spec.selector.unwrap_or_default(),
+        ports: ports.collect(),
+        publish_not_ready: spec.publish_not_ready_addresses.unwrap_or_default(),
+    }
+}
+
+fn slice(slice: discovery::EndpointSlice, meta: Meta) -> EndpointSlice {
+    let service = meta.labels.get("kubernetes.io/service-name").cloned().unwrap_or_default();
+    let ports = slice.ports.unwrap_or_default().into_iter().filter(|p| is_tcp(p.protocol.as_deref()));
+    let ports = ports.map(|p| (p.name.unwrap_or_default(), p.port.and_then(port))).collect();
+    let endpoints = slice.endpoints.into_iter().map(|e| {
+        let conditions = e.conditions.unwrap_or_default();
+        let ready = conditions.ready.unwrap_or(true);
+        SliceEndpoint {
+            addresses: e.addresses.iter().filter_map(|a| a.parse().ok()).collect(),
+            ready,
+            serving: conditions.serving.unwrap_or(ready),
+            terminating: conditions.terminating.unwrap_or_default(),
+            pod: e.target_ref.filter(|t| t.kind.as_deref() == Some("Pod")).and_then(|t| t.name),
+            zone: e.zone.unwrap_or_default(),
+            hostname: e.hostname.unwrap_or_default(),
+        }
+    });
+    EndpointSlice { meta, service, ports, endpoints: endpoints.collect() }
+}
+
+fn pod(pod: k8s::Pod, meta: Meta) -> Pod {
+    let spec = pod.spec.unwrap_or_default();
+    let status = pod.status.unwrap_or_default();
+    let mut ips: Vec<_> = status.pod_ips.unwrap_or_default().into_iter().map(|p| p.ip).chain(status.pod_ip).collect();
+    ips.sort();
+    ips.dedup();
+    let ready = status.conditions.iter().flatten().find(|c| c.type_ == "Ready").is_none_or(|c| c.status == "True");
+    let finished =
+        matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some();
+    // Native sidecars (init containers that stay) have ports and probes too.
+    let init =
+        spec.init_containers.unwrap_or_default().into_iter().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let containers: Vec<k8s::Container> = spec.containers.into_iter().chain(init).collect();
+    let ports = containers.iter().flat_map(|c| c.ports.iter().flatten()).filter(|p| is_tcp(p.protocol.as_deref()));
+    let ports = ports.filter_map(|p| Some((p.name.clone()?, port(p.container_port)?))).collect();
+    let mut probes: Vec<Probe> = containers.iter().flat_map(probes).collect();
+    probes.sort();
+    probes.dedup();
+    let labels = &meta.labels;
+    let owners = pod.metadata.owner_references.unwrap_or_default();
+    let owner = owners.iter().find(|o| o.controller.unwrap_or_default()).or(owners.first());
+    let workload_name = owner
+        .map(|o| workload(&o.kind, &o.name, labels.get("pod-template-hash")))
+        .or_else(|| labels.get("app").or(labels.get("app.kubernetes.io/name")).cloned())
+        .unwrap_or_else(|| meta.key.name.clone());
+    Pod {
+        account: spec
+            .service_account_name
+            .or(spec.service_account)
+            .filter(|a| !a.is_empty())
+            .unwrap_or("default".into()),
+        ips: ips.iter().filter_map(|ip| ip.parse().ok()).collect(),
+        ready,
+        finished,
+        hostname: spec.hostname.unwrap_or_default(),
+        subdomain: spec.subdomain.unwrap_or_default(),
+        ports,
+        probes,
+        workload_name,
+        meshed: labels.get("causeway.dev/injected").is_some_and(|v| v == "true"),
+        zone: labels.get("topology.kubernetes.io/zone").cloned().unwrap_or_default(),
+        host_network: spec.host_network.unwrap_or_default(),
+        meta,
+    }
+}
+
+/// A ReplicaSet of a Deployment is named after it, with a hash; the Deployment is what people know.
+fn workload(kind: &str, name: &str, hash: Option<&String>) -> String {
+    let stripped = match (kind, hash) {
+        ("ReplicaSet", Some(hash)) => name.strip_suffix(hash.as_str()).and_then(|n| n.strip_suffix('-')),
+        ("ReplicaSet", None) => name.rsplit_once('-').map(|(n, _)| n),
+        _ => None,
+    };
+    stripped.unwrap_or(name).to_owned()
+}
+
+fn probes(container: &k8s::Container) -> Vec<Probe> {
+    let named = |name: &str| {
+        container.ports.iter().flatten().find(|p| p.name.as_deref() == Some(name)).and_then(|p| port(p.container_port))
+    };
+    let resolve = |at: &IntOrString| match at {
+        IntOrString::Int(number) => port(*number),
+        IntOrString::String(text) => text.parse().ok().or_else(|| named(text)),
+    };
+    [&container.liveness_probe, &container.readiness_probe, &container.startup_probe]
+        .into_iter()
+        .flatten()
+        .filter_map(|probe| {
+            if let Some(http) = &probe.http_get {
+                let path = http.path.clone().filter(|p| !p.is_empty()).unwrap_or("/".into());
+                let path = path.split(['?', '#']).next().unwrap_or("/").to_owned();
+                let path = if path.starts_with('/') { path } else { format!("/{path}") };
+                return Some(Probe { port: resolve(&http.port)?, path: Some(path) });
+            }
+            if let Some(grpc) = &probe.grpc {
+                return Some(Probe {
+                    port: port(grpc.port)?,
+                    path: Some(causeway_mesh::policy::GRPC_HEALTH.to_owned()),
+                });
+            }
+            let tcp = probe.tcp_socket.as_ref()?;
+            Some(Probe { port: resolve(&tcp.port)?, path: None })
+        })
+        .collect()
+}
