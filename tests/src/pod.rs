@@ -185,12 +185,7 @@ impl Pod {
         command
             .args(&program[1..])
             .args(["--control-plane", url, "--trust-bundle", &file("trust-bundle.pem")])
-            .args([
-                "--token-file",
-                &file("token"),
-                "--workload",
-                &format!("{}/{}", self.spec.namespace, self.spec.name),
-            ])
+            .args(["--token-file", &file("token"), "--workload", self.spec.workload.as_ref().unwrap_or(&workload)])
             .args(["--state", &file("state"), "--access-log", "all"])
             .args(["--outbound", "[::]:15001", "--inbound", "[::]:15006"])
             .args(&self.proxy_flags)
