@@ -1,5 +1,6 @@
 //! What the machine must have for a suite to run, and what to do when it lacks it.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -28,7 +29,8 @@ pub fn has(needs: &[Need]) -> bool {
         std::env::var("CI").is_ok_and(|v| v == "true"),
         "cannot run here: {missing} missing. With CI=true that is a failure; run tests/setup as root"
     );
-    println!("SKIPPED: {missing} missing; tests/setup installs it");
+    // Not `println!`, which the test runner keeps to itself when a test passes.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {missing} missing; tests/setup installs it");
     false
 }
 
