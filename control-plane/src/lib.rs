@@ -1,10 +1,22 @@
 //! Causeway's control plane: sources yield events, the index holds resources, `compile` (pure) resolves them, `publish`
 //! sends what differs to the proxies, and the identity authority issues their certificates.
 
+pub mod admin;
+pub mod args;
+pub mod ca;
+mod clock;
 pub mod compile;
+pub mod identity;
 pub mod index;
+pub mod metrics;
 pub mod problem;
+pub mod publish;
+pub mod run;
+pub mod server;
 pub mod source;
+pub mod state;
+pub mod token;
 pub mod validate;
 
+pub use run::main_from;
 pub use validate::{Validation, validate};

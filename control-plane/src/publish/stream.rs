@@ -1,0 +1,126 @@
+//! Drives one proxy's session between its requests, the configuration in force and the end of the stream.
+
+use std::future::Future;
+use std::time::Duration;
+
+use causeway_mesh::wire;
+use causeway_mesh::wire::watch_request::Request;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_stream::{Stream, StreamExt};
+
+use super::{Publisher, Registration, SessionError, WatchError};
+use crate::clock;
+
+/// A proxy that does not answer a batch for so long is asked to begin anew.
+const ACK_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How a stream ended without anybody's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The proxy went away.
+    Gone,
+    /// It is old enough, or this process shuts down: the proxy resumes where it was.
+    Polite,
+    /// No answer to a batch.
+    Unanswered,
+}
+
+/// Runs until the proxy goes, breaks the rules, or `until` is over.
+///
+/// # Errors
+/// What the proxy did wrong, or that it may no longer have the stream.
+pub async fn drive<S, E>(
+    registration: &Registration,
+    mut requests: S,
+    updates: mpsc::Sender<wire::Update>,
+    until: impl Future<Output = ()>,
+) -> Result<Ending, WatchError>
+where
+    S: Stream<Item = Result<wire::WatchRequest, E>> + Unpin,
+{
+    let publisher = &registration.publisher;
+    let mut views = publisher.views.subscribe();
+    let mut until = std::pin::pin!(until);
+    let mut deadline = None;
+    loop {
+        let view = views.borrow_and_update().clone();
+        if let Some(view) = view {
+            publisher.check_account(&registration.client(), &registration.proxy.peer.id)?;
+            if let Some(update) = registration.next_update(&view) {
+                deadline = Some(Instant::now() + ACK_DEADLINE);
+                // Never more than one batch is on its way, so this waits for nobody slow.
+                if updates.send(update).await.is_err() {
+                    return Ok(Ending::Gone);
+                }
+            }
+        }
+        let overdue = async move {
+            match deadline {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            request = requests.next() => match request {
+                Some(Ok(request)) => {
+                    if registration.handle(request)? {
+                        deadline = None;
+                    }
+                }
+                Some(Err(_)) | None => return Ok(Ending::Gone),
+            },
+            Ok(()) = views.changed() => {}
+            () = overdue => return Ok(Ending::Unanswered),
+            () = &mut until => return Ok(Ending::Polite),
+        }
+    }
+}
+
+impl Registration {
+    fn client(&self) -> crate::compile::Client {
+        self.proxy.state().session.client().clone()
+    }
+
+    fn next_update(&self, view: &super::View) -> Option<wire::Update> {
+        let mut state = self.proxy.state();
+        let update = state.session.next(view)?;
+        state.waiting_since = Some(clock::now());
+        self.publisher.metrics.pushes.inc();
+        self.publisher.metrics.pushed_resources.inc_by(update.resources.len() as u64);
+        Some(update)
+    }
+
+    /// True when the request answers the batch on its way.
+    fn handle(&self, request: wire::WatchRequest) -> Result<bool, WatchError> {
+        let publisher: &Publisher = &self.publisher;
+        let mut state = self.proxy.state();
+        match request.request {
+            Some(Request::Ack(ack)) => {
+                state.session.on_ack(ack.nonce)?;
+                publisher.metrics.acks.inc();
+            }
+            Some(Request::Nack(nack)) => {
+                state.session.on_nack(&nack)?;
+                publisher.metrics.nacks.inc();
+                let workload = &self.proxy.peer.id;
+                for fault in &nack.faults {
+                    tracing::warn!(%workload, resource = fault.resource, field = fault.field, message = fault.message,
+                        "a proxy refused configuration and keeps what it had");
+                }
+            }
+            Some(Request::Subscribe(subscribe)) => {
+                state.session.on_subscribe(&subscribe)?;
+                let client = state.session.client().clone();
+                drop(state);
+                publisher.forget(&client, &subscribe.remove);
+                publisher.remember(&client, &subscribe.add);
+                return Ok(false);
+            }
+            Some(Request::Hello(_)) => return Err(SessionError::Unexpected("a stream has one Hello").into()),
+            None => return Err(SessionError::Unexpected("a request that is not known").into()),
+        }
+        state.waiting_since = None;
+        Ok(true)
+    }
+}
