@@ -181,10 +181,12 @@ impl Mesh {
 
     /// Adds a pod, and starts its proxy when it is in the mesh (without waiting for it to be ready).
     pub fn pod(&self, spec: PodSpec) -> Pod {
-        let pod = Pod::new(self, spec);
+        let mut pod = Pod::new(self, spec);
+        // First the record: a token bound to a pod is good only once the pod is known.
         if let Some(text) = pod.yaml() {
             self.write(&pod.file(), &text);
         }
+        pod.start(self);
         pod
     }
 

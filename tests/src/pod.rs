@@ -130,20 +130,16 @@ impl Pod {
         namespace.write_hosts(&mesh.hosts(&spec.namespace));
         let directory = mesh.path(&format!("{}.{}", spec.name, spec.namespace));
         std::fs::create_dir(&directory).expect("directory of the pod");
-        let mut pod = Self {
-            spec,
-            proxy: None,
-            apps: Vec::new(),
-            directory,
-            proxy_flags: mesh.proxy_flags().to_vec(),
-            namespace,
-        };
-        if pod.spec.is_meshed {
-            pod.prepare_proxy(mesh);
-            pod.redirect(&[]);
-            pod.start_proxy();
+        Self { spec, proxy: None, apps: Vec::new(), directory, proxy_flags: mesh.proxy_flags().to_vec(), namespace }
+    }
+
+    /// Redirects and starts the proxy, if the pod is in the mesh.
+    pub(crate) fn start(&mut self, mesh: &Mesh) {
+        if self.spec.is_meshed {
+            self.prepare_proxy(mesh);
+            self.redirect(&[]);
+            self.start_proxy();
         }
-        pod
     }
 
     fn prepare_proxy(&self, mesh: &Mesh) {

@@ -106,6 +106,9 @@ fn bad_tokens_and_foreign_bundles_get_no_certificate() {
         return;
     }
     let mesh = Mesh::start(Settings::default());
+    for name in ["client", "other"] {
+        mesh.pod(PodSpec::new("dev", name).unmeshed().label("causeway.dev/injected", "true"));
+    }
     let good = mesh.token("dev/client", &["--pod", "client"]).ok();
     let other = mesh.token("dev/other", &["--pod", "other"]).ok();
     let expired = mesh.token("dev/client", &["--pod", "client", "--ttl", "1s"]).ok();
