@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::path;
 use crate::route::RequestView;
 use crate::spiffe::SpiffeId;
 use crate::text::TextMatch;
@@ -165,7 +166,13 @@ pub enum Denied {
 impl Inbound {
     /// Nothing passes: what holds before the first configuration.
     pub fn closed() -> Self {
-        Self { mode: MtlsMode::Strict, ports: Vec::new(), default_allow: false, policies: Vec::new(), probes: Vec::new() }
+        Self {
+            mode: MtlsMode::Strict,
+            ports: Vec::new(),
+            default_allow: false,
+            policies: Vec::new(),
+            probes: Vec::new(),
+        }
     }
 
     /// The mode of the application's `port`.
@@ -175,39 +182,46 @@ impl Inbound {
 }
 
 /// Judges one HTTP request to the application's `port`.
+///
+/// A path that a server could read in several ways ([`path::variants`]) is denied if any reading is, and allowed only if
+/// every one is.
 pub fn authorize(inbound: &Inbound, peer: &Peer, port: u16, request: &impl RequestView) -> Decision {
-    let plain = peer.id().is_none();
-    if plain && request.method() == "GET" || plain && request.method() == "HEAD" || plain && request.method() == "POST" {
-        let grpc = request.method() == "POST";
-        let probed = inbound.probes.iter().any(|p| {
-            p.port == port
-                && p.path.as_deref().is_some_and(|path| path == request.path() && (!grpc || path == GRPC_HEALTH))
-        });
-        if probed {
+    if peer.id().is_none() {
+        // Kubelet has no identity, so no policy could name it: the exact probe passes whatever the policies say.
+        if inbound.probes.iter().any(|p| p.is_this(port, request)) {
             return Decision::Allow(Permit { by: None });
         }
+        if inbound.mode(port) == MtlsMode::Strict {
+            return Decision::Deny(Denied::Plaintext);
+        }
     }
-    if plain && inbound.mode(port) == MtlsMode::Strict {
-        return Decision::Deny(Denied::Plaintext);
-    }
-    judge(inbound, |rule, _| rule.matches(peer, port, |o| o.matches_http(request)))
+    judge(inbound, |rule, allow| rule.matches(peer, port, |o| o.matches_http(request, allow)))
 }
 
 /// Path of the gRPC health check (the `grpc` probe of a pod).
 pub const GRPC_HEALTH: &str = "/grpc.health.v1.Health/Check";
 
+impl Probe {
+    /// Whether the request is what kubelet sends: a GET (or HEAD) of the path, or the gRPC health check.
+    fn is_this(&self, port: u16, request: &impl RequestView) -> bool {
+        let Some(path) = self.path.as_deref().filter(|_| self.port == port) else { return false };
+        let is_method = match request.method() {
+            "GET" | "HEAD" => path != GRPC_HEALTH,
+            "POST" => path == GRPC_HEALTH,
+            _ => false,
+        };
+        is_method && path == request.path()
+    }
+}
+
 /// Judges one TCP connection to the application's `port`.
 ///
 /// A rule that asks for something of HTTP never matches in an ALLOW policy; in a DENY policy its HTTP parts are taken
-/// as matched. So bytes can neither win an allowance nor evade a denial that is written for HTTP.
+/// as matched. So bytes can neither win an allowance nor evade a denial that is written for HTTP. A TCP probe gets no
+/// exception from strict mode: nothing tells its bytes from anybody else's.
 pub fn authorize_tcp(inbound: &Inbound, peer: &Peer, port: u16) -> Decision {
-    if peer.id().is_none() {
-        if inbound.probes.iter().any(|p| p.port == port && p.path.is_none()) && inbound.mode(port) == MtlsMode::Strict {
-            return Decision::Deny(Denied::Plaintext);
-        }
-        if inbound.mode(port) == MtlsMode::Strict {
-            return Decision::Deny(Denied::Plaintext);
-        }
+    if peer.id().is_none() && inbound.mode(port) == MtlsMode::Strict {
+        return Decision::Deny(Denied::Plaintext);
     }
     judge(inbound, |rule, allow| rule.matches(peer, port, |o| !allow || !o.asks_http()))
 }
@@ -268,15 +282,28 @@ impl Operation {
             && self.not_hosts.is_empty())
     }
 
-    fn matches_http(&self, request: &impl RequestView) -> bool {
+    fn matches_http(&self, request: &impl RequestView, allow: bool) -> bool {
         let method = |m: &String| m == request.method();
-        let path = |p: &TextMatch| p.is_match(request.path());
         let host = |h: &TextMatch| h.is_match(request.host());
         (self.methods.is_empty() || self.methods.iter().any(method))
             && !self.not_methods.iter().any(method)
-            && (self.paths.is_empty() || self.paths.iter().any(path))
-            && !self.not_paths.iter().any(path)
             && (self.hosts.is_empty() || self.hosts.iter().any(host))
             && !self.not_hosts.iter().any(host)
+            && self.matches_path(request.path(), allow)
+    }
+
+    fn matches_path(&self, path: &str, allow: bool) -> bool {
+        if self.paths.is_empty() && self.not_paths.is_empty() {
+            return true;
+        }
+        let is_match = |reading: &str| {
+            (self.paths.is_empty() || self.paths.iter().any(|p| p.is_match(reading)))
+                && !self.not_paths.iter().any(|p| p.is_match(reading))
+        };
+        let mut readings = path::variants(path);
+        if allow { readings.all(|r| is_match(&r)) } else { readings.any(|r| is_match(&r)) }
     }
 }
+
+#[cfg(test)]
+mod tests;

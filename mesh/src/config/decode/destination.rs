@@ -1,0 +1,225 @@
+//! Destinations: their backends, their split and their routes.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::pattern::{self, Subject};
+use super::{At, Faults, each, shown};
+use crate::config::{Backend, Destination, Kind, Protocol};
+use crate::name;
+use crate::route::{Match, Route};
+use crate::split::{Split, SplitKey, Weighted};
+use crate::wire;
+
+const MAX_BACKENDS: usize = 256;
+const MAX_ROUTES: usize = 1024;
+const MAX_MATCHES: usize = 256;
+/// Thirty days: far above any use, far below where adding it to a clock overflows.
+const MAX_TIMEOUT_MS: u64 = 30 * 24 * 3600 * 1000;
+
+pub(super) fn destination(wire: &wire::Destination, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Destination> {
+    let canonical = faults.text(&at.field("canonical"), &wire.canonical, "a name", |n| !n.is_empty());
+    let kind = kind(wire.kind, &at.field("kind"), faults);
+    let protocol = protocol(wire.protocol, &at.field("protocol"), faults);
+    let external = external(wire, kind, &at.field("external"), faults);
+    let backends = backends(&wire.backends, &at.field("backends"), faults);
+    let indices = indices(&wire.backends);
+    let split = match &wire.split {
+        None => Some(None),
+        Some(split) => self::split(split, &indices, &at.field("split"), faults).map(Some),
+    };
+    let within = faults.within(&at.field("routes"), wire.routes.len(), MAX_ROUTES);
+    let routes = if within {
+        each(&wire.routes, &at.field("routes"), faults, |r, at, faults| route(r, &indices, at, faults))
+    } else {
+        None
+    };
+    Some(Destination {
+        canonical: canonical?.into(),
+        kind: kind?,
+        protocol: protocol?,
+        routes: routes?,
+        split: split?,
+        backends: backends?,
+        http_only: wire.http_only,
+        external: external?,
+        service_name: wire.service_name.clone(),
+        service_namespace: wire.service_namespace.clone(),
+    })
+}
+
+fn kind(wire: i32, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Kind> {
+    use wire::destination::Kind as Wire;
+    match Wire::try_from(wire) {
+        Ok(Wire::Service) => Some(Kind::Service),
+        Ok(Wire::Pod) => Some(Kind::Pod),
+        Ok(Wire::Unknown) => Some(Kind::Unknown),
+        Ok(Wire::External) => Some(Kind::External),
+        Ok(Wire::Unspecified) | Err(_) => {
+            faults.add(at, format!("{wire} is not a kind that this proxy knows"));
+            None
+        }
+    }
+}
+
+fn protocol(wire: i32, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Protocol> {
+    use wire::Protocol as Wire;
+    match Wire::try_from(wire) {
+        Ok(Wire::Unspecified) => Some(Protocol::Detect),
+        Ok(Wire::Http1) => Some(Protocol::Http1),
+        Ok(Wire::Http2) => Some(Protocol::Http2),
+        Ok(Wire::Tcp) => Some(Protocol::Tcp),
+        Ok(Wire::Tls) => Some(Protocol::Tls),
+        Err(_) => {
+            faults.add(at, format!("{wire} is not a protocol that this proxy knows"));
+            None
+        }
+    }
+}
+
+fn external(
+    wire: &wire::Destination,
+    kind: Option<Kind>,
+    at: &At<'_>,
+    faults: &mut Faults<'_>,
+) -> Option<Option<String>> {
+    let is_external = kind == Some(Kind::External);
+    if !is_external && !wire.external.is_empty() {
+        faults.add(at, "is for destinations of the kind external only");
+        return None;
+    }
+    if !is_external {
+        return Some(None);
+    }
+    match name::host_port(&wire.external) {
+        Ok(name::HostPort { host, port: Some(port) }) => Some(Some(name::subscription(&host, port))),
+        Ok(_) => faults.none(*at, "needs a port"),
+        Err(why) => faults.none(*at, format!("`{}`: {why}", shown(&wire.external))),
+    }
+}
+
+fn backends(wire: &[wire::Backend], at: &At<'_>, faults: &mut Faults<'_>) -> Option<Vec<Arc<Backend>>> {
+    if !faults.within(at, wire.len(), MAX_BACKENDS) {
+        return None;
+    }
+    let mut seen = HashSet::new();
+    each(wire, at, faults, |b, at, faults| {
+        let name = faults.text(&at.field("name"), &b.name, "a name", |n| !n.is_empty());
+        if !seen.insert(b.name.as_str()) {
+            faults.add(&at.field("name"), format!("`{}` stands here twice", shown(&b.name)));
+        }
+        let port = faults.port(&at.field("port"), b.port);
+        let connect_timeout = milliseconds(b.connect_timeout_ms, &at.field("connect_timeout_ms"), faults);
+        Some(Arc::new(Backend {
+            name: name?.into(),
+            service: b.service.clone(),
+            namespace: b.namespace.clone(),
+            port: port?,
+            subset: b.subset.clone(),
+            connect_timeout: connect_timeout?,
+            plaintext: b.plaintext,
+        }))
+    })
+}
+
+/// Index of each backend by its name.
+fn indices(backends: &[wire::Backend]) -> HashMap<&str, usize> {
+    backends.iter().enumerate().map(|(i, b)| (b.name.as_str(), i)).collect()
+}
+
+/// None where the wire says 0.
+fn milliseconds(wire: u64, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Option<Duration>> {
+    if wire > MAX_TIMEOUT_MS {
+        faults.add(at, format!("{wire} ms is more than thirty days"));
+        return None;
+    }
+    Some((wire > 0).then(|| Duration::from_millis(wire)))
+}
+
+fn split(wire: &wire::Split, indices: &HashMap<&str, usize>, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Split> {
+    let list = at.field("backends");
+    if wire.backends.is_empty() {
+        faults.add(&list, "is empty");
+    }
+    if !faults.within(&list, wire.backends.len(), MAX_BACKENDS) {
+        return None;
+    }
+    let mut seen = HashSet::new();
+    let weighted = each(&wire.backends, &list, faults, |w, at, faults| {
+        let name = &w.backend;
+        let index = indices.get(name.as_str()).copied();
+        if index.is_none() {
+            faults.add(&at.field("backend"), format!("`{}` is not among the destination's backends", shown(name)));
+        }
+        if !seen.insert(name.as_str()) {
+            faults.add(&at.field("backend"), format!("`{}` stands in this split twice", shown(name)));
+        }
+        if w.effective > w.weight {
+            faults.add(&at.field("effective"), format!("{} is more than the weight {}", w.effective, w.weight));
+        }
+        Some(Weighted { backend: index?, name, weight: w.weight, effective: w.effective })
+    });
+    let key = match &wire.key {
+        None => Some(None),
+        Some(key) => split_key(key, &at.field("key"), faults).map(Some),
+    };
+    Some(Split::new(&weighted?, key?, &wire.origin))
+}
+
+fn split_key(wire: &wire::SplitKey, at: &At<'_>, faults: &mut Faults<'_>) -> Option<SplitKey> {
+    use wire::split_key::Kind;
+    match &wire.kind {
+        Some(Kind::Header(name)) => pattern::header_name(name, &at.field("header"), faults).map(SplitKey::Header),
+        Some(Kind::Cookie(name)) => {
+            let is_name = |n: &str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_graphic() && b != b';' && b != b'=');
+            faults.text(&at.field("cookie"), name, "the name of a cookie", is_name).map(SplitKey::Cookie)
+        }
+        Some(Kind::SourceIdentity(true)) => Some(SplitKey::SourceIdentity),
+        Some(Kind::SourceIdentity(false)) => faults.none(at.field("source_identity"), "must be true"),
+        None => faults.none(*at, "has no kind, or one that this proxy does not know"),
+    }
+}
+
+fn route(wire: &wire::Route, indices: &HashMap<&str, usize>, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Route> {
+    let name = faults.text(&at.field("name"), &wire.name, "a name", |n| !n.is_empty());
+    let within = faults.within(&at.field("matches"), wire.matches.len(), MAX_MATCHES);
+    let matches = if within { each(&wire.matches, &at.field("matches"), faults, one_match) } else { None };
+    let split = match &wire.action {
+        Some(wire::route::Action::Split(split)) => self::split(split, indices, &at.field("split"), faults),
+        None => faults.none(at.field("action"), "is missing or of a kind that this proxy does not know"),
+    };
+    let timeout = milliseconds(wire.timeout_ms, &at.field("timeout_ms"), faults);
+    Some(Route { name: name?.into(), matches: matches?, split: split?, timeout: timeout? })
+}
+
+/// A match that asks for nothing is refused: `matches` is left empty to mean every request.
+fn one_match(wire: &wire::Match, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Match> {
+    if *wire == wire::Match::default() {
+        faults.add(at, "asks for nothing that this proxy knows; leave `matches` empty to mean every request");
+        return None;
+    }
+    let path = optional(wire.path.as_ref(), Subject::Path, &at.field("path"), faults);
+    let authority = optional(wire.authority.as_ref(), Subject::Host, &at.field("authority"), faults);
+    let method = match wire.method.as_str() {
+        "" => Some(None),
+        method => pattern::method(method, &at.field("method"), faults).map(|m| Some(m.into_boxed_str())),
+    };
+    faults.within(&at.field("headers"), wire.headers.len(), MAX_MATCHES);
+    faults.within(&at.field("queries"), wire.queries.len(), MAX_MATCHES);
+    let headers = each(&wire.headers, &at.field("headers"), faults, pattern::header);
+    let queries = each(&wire.queries, &at.field("queries"), faults, pattern::query);
+    Some(Match { path: path?, method: method?, headers: headers?, queries: queries?, authority: authority? })
+}
+
+fn optional(
+    wire: Option<&wire::StringMatch>,
+    subject: Subject,
+    at: &At<'_>,
+    faults: &mut Faults<'_>,
+) -> Option<Option<crate::text::TextMatch>> {
+    match wire {
+        None => Some(None),
+        Some(wire) => pattern::pattern(wire, subject, at, faults).map(Some),
+    }
+}
