@@ -57,7 +57,7 @@ pub trait RequestView {
     /// Host in lower case, without port and trailing dot.
     fn host(&self) -> &str;
     /// The values of header `name` (lower case) that are text, in order.
-    fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> + Clone;
+    fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str>;
 }
 
 /// The route of `request`: the first in `routes` (sorted by [`precedence`]) of which any match applies.

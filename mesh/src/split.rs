@@ -86,6 +86,11 @@ impl Split {
         &self.listed
     }
 
+    /// `(backend index, weight in use)` of each backend that can be picked.
+    pub fn shares(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
+        self.live.iter().map(|s| (s.backend, s.weight))
+    }
+
     /// The only backend there is to pick, when a draw would be a waste.
     pub fn only(&self) -> Option<usize> {
         match &*self.live {
@@ -133,13 +138,21 @@ pub fn cookie<'a>(values: impl IntoIterator<Item = &'a str>, name: &str) -> Opti
 }
 
 /// Whether a header value matches, on each value and on all joined by `,`.
-pub fn any_value_matches<'a>(pattern: &TextMatch, values: impl Iterator<Item = &'a str> + Clone) -> bool {
-    let mut count = 0;
-    for value in values.clone() {
-        count += 1;
-        if pattern.is_match(value.trim_matches([' ', '\t'])) {
+pub fn any_value_matches<'a>(pattern: &TextMatch, values: impl Iterator<Item = &'a str>) -> bool {
+    let mut values = values.map(|v| v.trim_matches([' ', '\t']));
+    let Some(first) = values.next() else { return false };
+    if pattern.is_match(first) {
+        return true;
+    }
+    // Several lines of one field are rare, so the joined value is built only then.
+    let mut joined: Option<String> = None;
+    for value in values {
+        if pattern.is_match(value) {
             return true;
         }
+        let joined = joined.get_or_insert_with(|| first.to_owned());
+        joined.push(',');
+        joined.push_str(value);
     }
-    count > 1 && pattern.is_match(&values.map(|v| v.trim_matches([' ', '\t'])).collect::<Vec<_>>().join(","))
+    joined.is_some_and(|joined| pattern.is_match(&joined))
 }

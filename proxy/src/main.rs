@@ -1,1 +1,5 @@
-fn main(){}
+//! The `causeway-proxy` binary.
+
+fn main() -> std::process::ExitCode {
+    causeway_proxy::main_from(std::env::args_os().collect())
+}

@@ -1,0 +1,187 @@
+//! Connections to endpoints: TCP, then mutual TLS where the endpoint is in the mesh, then HTTP/2 or HTTP/1.1 on top.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use causeway_mesh::reject::Reject;
+use causeway_mesh::spiffe::SpiffeId;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::body::Payload;
+use crate::endpoint::{BackendState, EndpointState};
+use crate::pool::{Checkout, Stream};
+use crate::reply::Refusal;
+use crate::tls::{Alpn, Tls};
+
+/// For TCP and TLS together, where nothing else is configured.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Either kind of upstream connection that bytes flow over.
+pub enum Upstream {
+    /// To an endpoint outside the mesh, or to the application.
+    Plain(TcpStream),
+    /// Mutual TLS.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Opens a TCP connection.
+///
+/// # Errors
+/// [`Reject::ConnectFailed`] or [`Reject::ConnectTimeout`], naming the address.
+pub async fn tcp(address: SocketAddr, timeout: Duration) -> Result<TcpStream, Refusal> {
+    match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => {
+            crate::accept::tune(&stream);
+            Ok(stream)
+        }
+        Ok(Err(error)) => Err(Refusal::new(Reject::ConnectFailed, format!("{address} ({})", error.kind()))),
+        Err(_) => Err(Refusal::new(Reject::ConnectTimeout, address.to_string())),
+    }
+}
+
+/// Opens a mutual TLS connection to exactly `identity`.
+///
+/// # Errors
+/// As [`tcp`]; [`Reject::IdentityMismatch`] when the peer proves anything else; [`Reject::NotReady`] before the first
+/// certificate.
+pub async fn tls(
+    tls: &Tls,
+    address: SocketAddr,
+    identity: &SpiffeId,
+    alpn: Alpn,
+    timeout: Duration,
+) -> Result<TlsStream<TcpStream>, Refusal> {
+    let state = tls.current().ok_or_else(|| Refusal::new(Reject::NotReady, "certificate"))?;
+    let config = state.client_config(identity, alpn).map_err(|e| Refusal::new(Reject::NotReady, e.to_string()))?;
+    let handshake = async {
+        let stream = tcp(address, timeout).await?;
+        let name = ServerName::IpAddress(address.ip().into());
+        TlsConnector::from(config).connect(name, stream).await.map_err(|error| refused(address, identity, &error))
+    };
+    let stream = tokio::time::timeout(timeout, handshake)
+        .await
+        .unwrap_or_else(|_| Err(Refusal::new(Reject::ConnectTimeout, address.to_string())))?;
+    if Alpn::agreed(stream.get_ref().1) != Some(alpn) {
+        return Err(Refusal::new(Reject::ConnectFailed, format!("{address} does not speak the mesh's protocol")));
+    }
+    Ok(stream)
+}
+
+fn refused(address: SocketAddr, identity: &SpiffeId, error: &std::io::Error) -> Refusal {
+    let ours = error.get_ref().and_then(|e| causeway_mesh::svid::cause(e));
+    match ours {
+        Some(cause) => {
+            tracing::warn!(%address, expected = %identity, code = cause.code(), %cause, "endpoint refused");
+            Refusal::new(Reject::IdentityMismatch, format!("{address} expected {identity} ({})", cause.code()))
+        }
+        None => Refusal::new(Reject::ConnectFailed, format!("{address} tls: {error}")),
+    }
+}
+
+/// A stream on a shared HTTP/2 connection to a meshed endpoint, opening one when none has room.
+///
+/// # Errors
+/// As [`tls`].
+pub async fn http2_stream(tls_source: &Tls, backend: &BackendState, state: &EndpointState) -> Result<Stream, Refusal> {
+    if let Some(stream) = state.http2.stream() {
+        return Ok(stream);
+    }
+    let _turn = state.http2.connecting.lock().await;
+    if let Some(stream) = state.http2.stream() {
+        return Ok(stream); // somebody else has just connected
+    }
+    let timeout = backend.backend.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+    let sender = match identity(backend, state) {
+        Some(identity) => http2(tls(tls_source, state.address(), identity, Alpn::H2, timeout).await?).await,
+        None => http2(tcp(state.address(), timeout).await?).await,
+    };
+    let sender = sender.map_err(|e| Refusal::new(Reject::ConnectFailed, format!("{} http/2: {e}", state.address())))?;
+    Ok(state.http2.add(sender))
+}
+
+/// Whom the endpoint must prove to be; None: plain text.
+pub fn identity<'e>(backend: &BackendState, state: &'e EndpointState) -> Option<&'e SpiffeId> {
+    if backend.backend.plaintext { None } else { state.endpoint.identity.as_ref() }
+}
+
+/// The HTTP/2 handshake of a client; the connection's task ends with the connection.
+///
+/// # Errors
+/// The peer does not speak HTTP/2.
+pub async fn http2<S>(stream: S) -> hyper::Result<http2::SendRequest<Payload>>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(crate::server::STREAM_WINDOW)
+        .initial_connection_window_size(crate::server::CONNECTION_WINDOW)
+        .max_frame_size(crate::server::FRAME)
+        .max_header_list_size(crate::server::HEADER_LIST)
+        .max_send_buf_size(256 * 1024)
+        .keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(15))
+        .keep_alive_while_idle(true)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "an upstream connection ended");
+        }
+    });
+    Ok(sender)
+}
+
+/// The HTTP/1.1 handshake of a client.
+///
+/// # Errors
+/// Hyper's own; none is known.
+pub async fn http1<S>(stream: S) -> hyper::Result<http1::SendRequest<Payload>>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::Builder::new().max_headers(100).handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "an upstream connection ended");
+        }
+    });
+    Ok(sender)
+}
+
+/// A kept or new HTTP/1.1 connection to a plain endpoint.
+///
+/// # Errors
+/// As [`tcp`].
+pub async fn http1_checkout(state: &EndpointState, timeout: Duration) -> Result<Checkout, Refusal> {
+    if let Some(checkout) = state.http1.checkout() {
+        return Ok(checkout);
+    }
+    let stream = tcp(state.address(), timeout).await?;
+    let sender =
+        http1(stream).await.map_err(|e| Refusal::new(Reject::ConnectFailed, format!("{}: {e}", state.address())))?;
+    Ok(state.http1.lend(sender))
+}
+
+/// A connection for bytes.
+///
+/// # Errors
+/// As [`tls`].
+pub async fn bytes(
+    tls_source: &Tls,
+    backend: &BackendState,
+    state: &Arc<EndpointState>,
+    alpn: Alpn,
+) -> Result<Upstream, Refusal> {
+    let timeout = backend.backend.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+    match identity(backend, state) {
+        Some(identity) => Ok(Upstream::Tls(Box::new(tls(tls_source, state.address(), identity, alpn, timeout).await?))),
+        None => Ok(Upstream::Plain(tcp(state.address(), timeout).await?)),
+    }
+}

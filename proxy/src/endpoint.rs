@@ -1,0 +1,172 @@
+//! Backends with their endpoints as the data plane sees them: load, connections and metric handles of each endpoint,
+//! kept across configuration changes while address and identity stay.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use causeway_mesh::balance::{self, Load};
+use causeway_mesh::config::{Backend, Endpoint};
+
+use crate::clock;
+use crate::metrics::Series;
+use crate::pool::{Http1Pool, Http2Pool};
+
+/// How fast a measured latency is forgotten.
+const TAU: Duration = Duration::from_secs(10);
+
+/// What a failed connection attempt counts as; decays like any measurement.
+const FAILURE: Duration = Duration::from_secs(5);
+
+/// One endpoint of one backend.
+pub struct EndpointState {
+    /// As configured.
+    pub endpoint: Endpoint,
+    /// Shared HTTP/2 connections.
+    pub http2: Http2Pool,
+    /// Idle HTTP/1.1 connections, only where the endpoint is outside the mesh.
+    pub http1: Arc<Http1Pool>,
+    /// Metric handles.
+    pub series: OnceLock<Arc<Series>>,
+    pending: AtomicU32,
+    /// f64 bits, microseconds.
+    latency: AtomicU64,
+    /// Microseconds since `born`.
+    measured: AtomicU64,
+    born: Instant,
+}
+
+impl EndpointState {
+    fn new(endpoint: Endpoint) -> Arc<Self> {
+        Arc::new(Self {
+            endpoint,
+            http2: Http2Pool::default(),
+            http1: Arc::default(),
+            series: OnceLock::new(),
+            pending: AtomicU32::new(0),
+            latency: AtomicU64::new(0f64.to_bits()),
+            measured: AtomicU64::new(0),
+            born: clock::now(),
+        })
+    }
+
+    /// A state for an address that no configuration names (pass-through).
+    pub fn bare(address: SocketAddr) -> Arc<Self> {
+        Self::new(Endpoint {
+            address: address.ip(),
+            port: address.port(),
+            identity: None,
+            workload_name: String::new(),
+            pod: String::new(),
+            namespace: String::new(),
+            zone: String::new(),
+        })
+    }
+
+    /// Where to connect.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.endpoint.address, self.endpoint.port)
+    }
+
+    fn load(&self) -> Load {
+        let age = self.micros().saturating_sub(self.measured.load(Ordering::Relaxed));
+        let latency = f64::from_bits(self.latency.load(Ordering::Relaxed));
+        // A measurement loses its weight with age, so that a slow endpoint is tried again.
+        let latency = latency * (-(age as f64) / TAU.as_micros() as f64).exp();
+        Load { latency_micros: latency, pending: self.pending.load(Ordering::Relaxed) }
+    }
+
+    fn micros(&self) -> u64 {
+        u64::try_from(clock::now().duration_since(self.born).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Notes how long the endpoint took to answer. Two racing notes lose one measurement, which is harmless.
+    pub fn observe(&self, sample: Duration) {
+        let now = self.micros();
+        let elapsed = now.saturating_sub(self.measured.swap(now, Ordering::Relaxed));
+        let previous = f64::from_bits(self.latency.load(Ordering::Relaxed));
+        let latency = balance::peak_ewma(previous, sample.as_secs_f64() * 1e6, elapsed as f64, TAU.as_micros() as f64);
+        self.latency.store(latency.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Notes that the endpoint could not be reached, so that others are preferred for a while.
+    pub fn failed(&self) {
+        self.observe(FAILURE);
+    }
+
+    /// Counts a request in flight until the guard is dropped.
+    pub fn begin(self: &Arc<Self>) -> Pending {
+        self.pending.fetch_add(1, Ordering::Relaxed);
+        Pending(Arc::clone(self))
+    }
+}
+
+/// A request in flight to an endpoint.
+pub struct Pending(Arc<EndpointState>);
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.pending.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One backend with its endpoints now.
+pub struct BackendState {
+    /// As configured.
+    pub backend: Arc<Backend>,
+    endpoints: RwLock<Arc<[Arc<EndpointState>]>>,
+    /// What `endpoints` was made from, to see cheaply that nothing changed.
+    source: Mutex<Option<Arc<[Endpoint]>>>,
+}
+
+impl BackendState {
+    /// A backend without endpoints yet.
+    pub fn new(backend: Arc<Backend>) -> Self {
+        Self { backend, endpoints: RwLock::new(Arc::new([])), source: Mutex::default() }
+    }
+
+    /// The endpoints now.
+    pub fn endpoints(&self) -> Arc<[Arc<EndpointState>]> {
+        Arc::clone(&self.endpoints.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes over `endpoints`; those that stay keep their load and connections. An endpoint that `is_self` is our own
+    /// application: nothing redirects what we send there, so it is spoken to as it is.
+    pub fn update(&self, endpoints: &Arc<[Endpoint]>, is_self: impl Fn(IpAddr) -> bool) {
+        let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        if source.as_ref().is_some_and(|s| Arc::ptr_eq(s, endpoints)) {
+            return;
+        }
+        let old: HashMap<Endpoint, Arc<EndpointState>> =
+            self.endpoints().iter().map(|e| (e.endpoint.clone(), Arc::clone(e))).collect();
+        let new: Arc<[Arc<EndpointState>]> = endpoints
+            .iter()
+            .map(|e| {
+                let mut e = e.clone();
+                if is_self(e.address) {
+                    e.identity = None;
+                }
+                old.get(&e).map_or_else(|| EndpointState::new(e.clone()), Arc::clone)
+            })
+            .collect();
+        *self.endpoints.write().unwrap_or_else(PoisonError::into_inner) = new;
+        *source = Some(Arc::clone(endpoints));
+    }
+
+    /// The better of two endpoints drawn at random, none of `tried` unless all were.
+    pub fn choose(&self, tried: &[Arc<EndpointState>]) -> Option<Arc<EndpointState>> {
+        let endpoints = self.endpoints();
+        if let [one] = &*endpoints {
+            return (tried.is_empty()).then(|| Arc::clone(one));
+        }
+        if tried.is_empty() {
+            let index = balance::choose(endpoints.len(), clock::draw(), clock::draw(), |i| endpoints[i].load())?;
+            return Some(Arc::clone(&endpoints[index]));
+        }
+        let left: Vec<_> = endpoints.iter().filter(|e| !tried.iter().any(|t| Arc::ptr_eq(t, e))).collect();
+        let index = balance::choose(left.len(), clock::draw(), clock::draw(), |i| left[i].load())?;
+        Some(Arc::clone(left[index]))
+    }
+}

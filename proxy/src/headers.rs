@@ -1,0 +1,158 @@
+//! What must not pass from one hop to the next, and the view of a request that routing and policy decide by.
+
+use std::borrow::Cow;
+
+use causeway_mesh::path;
+use causeway_mesh::reject::Reject;
+use causeway_mesh::route::RequestView;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Uri, Version};
+
+use crate::reply::Refusal;
+
+/// Caller's identity for the application, in Envoy's form. Always stripped from what comes in.
+pub const XFCC: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+
+/// Between two proxies: the application's client spoke HTTP/1.x, so the application is spoken to alike.
+pub const HOP_HTTP1: HeaderName = HeaderName::from_static("causeway-http1");
+
+/// Removes hop-by-hop fields (RFC 9110 section 7.6.1), those that `Connection` names, and everything that only we may
+/// say. `upgrade` keeps `Connection: upgrade` and `Upgrade` for a request or response that switches protocols.
+pub fn strip(headers: &mut HeaderMap, upgrade: bool) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .flat_map(|v| v.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .filter(|name| *name != header::UPGRADE && *name != header::TE && *name != header::HOST)
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+        headers.remove(header::CONNECTION);
+    }
+    let protocol = headers.remove(header::UPGRADE);
+    if let (true, Some(protocol)) = (upgrade, protocol) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, protocol);
+    }
+    headers.remove("keep-alive");
+    headers.remove("proxy-connection");
+    headers.remove("http2-settings");
+    headers.remove(header::PROXY_AUTHENTICATE);
+    headers.remove(header::PROXY_AUTHORIZATION);
+    headers.remove(header::TRANSFER_ENCODING);
+    if let Some(te) = headers.remove(header::TE)
+        && te.to_str().is_ok_and(|te| te.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers")))
+    {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Removes what an application might say to pass for us: identity and every `causeway-` field.
+pub fn strip_ours(headers: &mut HeaderMap) {
+    headers.remove(XFCC);
+    // Few messages carry one; looking is cheap, collecting is not.
+    if headers.keys().any(|name| name.as_str().starts_with("causeway-")) {
+        let ours: Vec<HeaderName> =
+            headers.keys().filter(|name| name.as_str().starts_with("causeway-")).cloned().collect();
+        for name in ours {
+            headers.remove(name);
+        }
+    }
+}
+
+/// The protocol that a request wants to switch to; `h2c` is never offered.
+pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let protocol = headers.get(header::UPGRADE)?;
+    let connection = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .any(|v| v.split(',').any(|t| t.trim().eq_ignore_ascii_case("upgrade")));
+    let is_h2c = protocol.to_str().is_ok_and(|p| p.split(',').any(|t| t.trim().eq_ignore_ascii_case("h2c")));
+    (connection && !is_h2c).then(|| protocol.clone())
+}
+
+/// Whether the request is gRPC, so that an error must be said its way.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Exactly one authority, that of the target or of `Host`; where there are both they agree. Empty only in HTTP/1.0.
+///
+/// # Errors
+/// [`Reject::AmbiguousRequest`] where two readers could differ, [`Reject::BadRequest`] where there is none.
+pub fn authority(parts: &Parts) -> Result<String, Refusal> {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let text = |v: &HeaderValue| {
+        v.to_str().map(str::to_owned).map_err(|_| Refusal::new(Reject::AmbiguousRequest, "host is not text"))
+    };
+    let host = hosts.next().map(text).transpose()?;
+    if hosts.next().is_some() {
+        return Err(Refusal::new(Reject::AmbiguousRequest, "two hosts"));
+    }
+    match (parts.uri.authority(), host) {
+        (Some(authority), Some(host)) if !authority.as_str().eq_ignore_ascii_case(&host) => {
+            Err(Refusal::new(Reject::AmbiguousRequest, "host differs from the authority"))
+        }
+        (Some(authority), _) => Ok(authority.as_str().to_owned()),
+        (None, Some(host)) => Ok(host),
+        (None, None) if parts.version == Version::HTTP_10 => Ok(String::new()),
+        (None, None) => Err(Refusal::new(Reject::BadRequest, "no host")),
+    }
+}
+
+/// Normalises the path in place: the path that is matched and judged is the path that is forwarded.
+///
+/// # Errors
+/// [`Reject::BadRequest`] where it has no normal form.
+pub fn normalise(parts: &mut Parts) -> Result<(), Refusal> {
+    let bad = || Refusal::new(Reject::BadRequest, "path");
+    if let Cow::Owned(normal) = path::normalise(parts.uri.path()).map_err(|_| bad())? {
+        let text = match parts.uri.query() {
+            Some(query) => format!("{normal}?{query}"),
+            None => normal,
+        };
+        let mut uri = std::mem::take(&mut parts.uri).into_parts();
+        uri.path_and_query = Some(PathAndQuery::from_maybe_shared(text).map_err(|_| bad())?);
+        parts.uri = Uri::from_parts(uri).map_err(|_| bad())?;
+    }
+    Ok(())
+}
+
+/// A request as the decisions see it.
+pub struct View<'a> {
+    /// Head of the request.
+    pub parts: &'a http::request::Parts,
+    /// Host, lower case, without port.
+    pub host: &'a str,
+    /// Normalised path.
+    pub path: &'a str,
+}
+
+impl RequestView for View<'_> {
+    fn path(&self) -> &str {
+        self.path
+    }
+
+    fn query(&self) -> &str {
+        self.parts.uri.query().unwrap_or_default()
+    }
+
+    fn method(&self) -> &str {
+        self.parts.method.as_str()
+    }
+
+    fn host(&self) -> &str {
+        self.host
+    }
+
+    fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.parts.headers.get_all(name).iter().filter_map(|v| v.to_str().ok())
+    }
+}

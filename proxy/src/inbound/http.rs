@@ -1,0 +1,296 @@
+//! HTTP requests that come in: the verdict, the headers that only we may set, and the request to the application.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use causeway_mesh::name;
+use causeway_mesh::policy::{self, Decision, Denied, Permit, authorize};
+use causeway_mesh::reject::Reject;
+use http::header;
+use http::uri::Scheme;
+use http::{Method, Request, Response, Uri, Version, request::Parts};
+use hyper::body::Incoming;
+
+use super::Conn;
+use crate::access_log::Line;
+use crate::body::{Body, Payload};
+use crate::clock;
+use crate::connect::{self, CONNECT_TIMEOUT};
+use crate::guarded::{STAND_IN_METHOD, Verdict};
+use crate::headers::{self, HOP_HTTP1, View, XFCC};
+use crate::metrics::Exchange;
+use crate::pool::Lease;
+use crate::relay::Io;
+use crate::reply::{Refusal, body_refusal};
+use crate::server;
+
+/// Times that a request is sent again because a kept connection was closing when it was picked.
+const RESENDS: usize = 4;
+
+/// Serves HTTP/1 of a peer.
+pub async fn serve_http1<S: Io>(conn: Arc<Conn>, stream: S, first: BytesMut) {
+    let drain = conn.inbound.drain.clone();
+    server::http1(stream, first, &drain, |request, verdict| {
+        let conn = Arc::clone(&conn);
+        async move { handle(&conn, request, Some(verdict)).await }
+    })
+    .await;
+}
+
+/// Serves HTTP/2 of a peer.
+pub async fn serve_http2<S: Io>(conn: Arc<Conn>, stream: S) {
+    let drain = conn.inbound.drain.clone();
+    server::http2(stream, &drain, |request| {
+        let conn = Arc::clone(&conn);
+        async move { handle(&conn, request, None).await }
+    })
+    .await;
+}
+
+struct Account {
+    started: Instant,
+    grpc: bool,
+    line: Option<Line>,
+}
+
+/// The refusal that tells of a denial: it names the policy, or those of which no rule matched.
+pub fn denied(policy: &policy::Inbound, denied: &Denied) -> Refusal {
+    match denied {
+        Denied::Policy(name, rule) => Refusal::new(Reject::Denied, format!("policy {name} rule {rule}")),
+        Denied::NoRule => {
+            let names: Vec<&str> = policy.policies.iter().filter(|p| p.allow).map(|p| &*p.name).take(5).collect();
+            Refusal::new(Reject::Denied, format!("no rule of policy {} allows it", names.join(", ")))
+        }
+        Denied::Default => Refusal::new(Reject::Denied, "no policy allows it and the default is to deny"),
+        Denied::Plaintext => Refusal::new(Reject::PlaintextRefused, ""),
+    }
+}
+
+async fn handle(conn: &Arc<Conn>, request: Request<Incoming>, verdict: Option<Arc<Verdict>>) -> Response<Body> {
+    let mut account = Account {
+        started: clock::now(),
+        grpc: headers::is_grpc(request.headers()),
+        line: conn.inbound.log.is_on().then(|| line(conn, &request)),
+    };
+    let refusal = match &verdict {
+        Some(verdict) if request.method().as_str() == STAND_IN_METHOD => Refusal::from_verdict(verdict),
+        _ => match judge_and_forward(conn, request, verdict.as_deref(), &mut account).await {
+            Ok(response) => return response,
+            Err(refusal) => body_refusal(verdict.as_deref(), refusal),
+        },
+    };
+    conn.inbound.metrics.refuse("inbound", refusal.reject.code());
+    let response = if account.grpc { refusal.grpc_response() } else { refusal.response() };
+    let series = Some(Arc::clone(&conn.series));
+    let protocol = if account.grpc { "grpc" } else { "http" };
+    let mut exchange =
+        Exchange::new(series, protocol, account.started, refusal.reject.status()).flagged(refusal.reject.flag());
+    if let Some(mut line) = account.line {
+        line.error = refusal.header();
+        exchange = exchange.with_log(conn.inbound.log.clone(), line);
+    }
+    response.map(|payload| Body::new(payload, Some(exchange)))
+}
+
+fn line(conn: &Conn, request: &Request<Incoming>) -> Line {
+    let text = |name: header::HeaderName| {
+        request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
+    };
+    Line {
+        direction: "inbound",
+        kind: "http",
+        peer: conn.peer_text(),
+        method: request.method().to_string(),
+        authority: request.uri().authority().map_or_else(|| text(header::HOST), ToString::to_string),
+        path: request.uri().path().to_owned(),
+        upstream: conn.app.address().to_string(),
+        traceparent: text(header::HeaderName::from_static("traceparent")),
+        ..Line::default()
+    }
+}
+
+async fn judge_and_forward(
+    conn: &Arc<Conn>,
+    request: Request<Incoming>,
+    verdict: Option<&Verdict>,
+    account: &mut Account,
+) -> Result<Response<Body>, Refusal> {
+    let (mut parts, body) = request.into_parts();
+    if parts.method == Method::CONNECT {
+        return Err(Refusal::new(Reject::BadRequest, "CONNECT"));
+    }
+    let authority = headers::authority(&parts)?;
+    let parsed = match &*authority {
+        "" => name::HostPort { host: Cow::Borrowed(""), port: None }, // HTTP/1.0 may have none
+        text => name::host_port(text).map_err(|e| Refusal::new(Reject::BadRequest, format!("host: {e}")))?,
+    };
+    headers::normalise(&mut parts)?;
+    let permit = {
+        let policy = conn.inbound.own.inbound();
+        let view = View { parts: &parts, host: &parsed.host, path: parts.uri.path() };
+        match authorize(&policy, &conn.peer, conn.app.address().port(), &view) {
+            Decision::Allow(permit) => permit,
+            Decision::Deny(why) => return Err(denied(&policy, &why)),
+        }
+    };
+    if let (Some(line), Some(by)) = (&mut account.line, permit.by()) {
+        line.route = format!("policy {by}");
+    }
+    forward(conn, permit, parts, body, &authority, verdict, account).await
+}
+
+/// Sends the request to the application. Only who holds a permit can call this.
+async fn forward(
+    conn: &Arc<Conn>,
+    _permit: Permit,
+    mut parts: Parts,
+    body: Incoming,
+    authority: &str,
+    verdict: Option<&Verdict>,
+    account: &mut Account,
+) -> Result<Response<Body>, Refusal> {
+    let is_http2 = parts.version == Version::HTTP_2 && !parts.headers.contains_key(HOP_HTTP1);
+    let upgrade = verdict.and_then(|_| headers::upgrade(&parts.headers));
+    headers::strip(&mut parts.headers, upgrade.is_some());
+    headers::strip_ours(&mut parts.headers);
+    parts.headers.remove(header::EXPECT);
+    if let Some(xfcc) = &conn.xfcc {
+        parts.headers.insert(XFCC, xfcc.clone());
+    }
+    let mut request = Request::from_parts(parts, Payload::from(body));
+    if is_http2 {
+        let mut uri = std::mem::take(request.uri_mut()).into_parts();
+        uri.scheme = Some(Scheme::HTTP);
+        *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Refusal::new(Reject::BadRequest, "target"))?;
+        request.headers_mut().remove(header::HOST);
+    } else {
+        join_cookies(request.headers_mut());
+        crate::outbound::http::to_origin_form(&mut request, authority)?;
+    }
+    if let (Some(_), Some(verdict)) = (&upgrade, verdict) {
+        return switch(conn, request, verdict, account).await;
+    }
+    let _pending = conn.app.begin();
+    let (response, lease) = send(conn, request, is_http2).await?;
+    let mut exchange = Exchange::new(
+        Some(Arc::clone(&conn.series)),
+        if account.grpc { "grpc" } else { "http" },
+        account.started,
+        response.status().as_u16(),
+    )
+    .with_lease(lease);
+    if let Some(line) = account.line.take() {
+        exchange = exchange.with_log(conn.inbound.log.clone(), line);
+    }
+    let mut response = response;
+    headers::strip(response.headers_mut(), false);
+    headers::strip_ours(response.headers_mut());
+    Ok(response.map(|body| Body::new(Payload::from(body), Some(exchange))))
+}
+
+/// HTTP/2 may carry cookies in pieces; HTTP/1.1 has one field (RFC 9113 section 8.2.3).
+fn join_cookies(headers: &mut http::HeaderMap) {
+    let mut pieces = headers.get_all(header::COOKIE).iter();
+    if pieces.next().is_some() && pieces.next().is_some() {
+        let joined: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(header::HeaderValue::as_bytes).collect();
+        if let Ok(joined) = header::HeaderValue::from_bytes(&joined.join(&b"; "[..])) {
+            headers.insert(header::COOKIE, joined);
+        }
+    }
+}
+
+async fn send(
+    conn: &Conn,
+    mut request: Request<Payload>,
+    is_http2: bool,
+) -> Result<(Response<Incoming>, Lease), Refusal> {
+    let app = conn.app.address();
+    for _ in 0..RESENDS {
+        let (result, lease) = if is_http2 {
+            let mut stream = app_stream(conn).await?;
+            (stream.sender.try_send_request(request).await, Lease::Http2(stream.in_flight))
+        } else {
+            let mut checkout = connect::http1_checkout(&conn.app, CONNECT_TIMEOUT).await?;
+            (checkout.sender.try_send_request(request).await, Lease::Http1(checkout))
+        };
+        let mut error = match result {
+            Ok(response) => return Ok((response, lease)),
+            Err(error) => error,
+        };
+        match error.take_message() {
+            Some(unsent) => request = unsent,
+            None => return Err(Refusal::new(Reject::UpstreamReset, format!("{app} ({})", error.into_error()))),
+        }
+    }
+    Err(Refusal::new(Reject::UpstreamReset, app.to_string()))
+}
+
+async fn app_stream(conn: &Conn) -> Result<crate::pool::Stream, Refusal> {
+    if let Some(stream) = conn.app.http2.stream() {
+        return Ok(stream);
+    }
+    let _turn = conn.app.http2.connecting.lock().await;
+    if let Some(stream) = conn.app.http2.stream() {
+        return Ok(stream);
+    }
+    let stream = connect::tcp(conn.app.address(), CONNECT_TIMEOUT).await?;
+    let sender = connect::http2(stream)
+        .await
+        .map_err(|e| Refusal::new(Reject::ConnectFailed, format!("{} http/2: {e}", conn.app.address())))?;
+    Ok(conn.app.http2.add(sender))
+}
+
+async fn switch(
+    conn: &Arc<Conn>,
+    request: Request<Payload>,
+    verdict: &Verdict,
+    account: &mut Account,
+) -> Result<Response<Body>, Refusal> {
+    let app = conn.app.address();
+    let failed = |e: hyper::Error| Refusal::new(Reject::ConnectFailed, format!("{app} ({e})"));
+    let sender = connect::http1(connect::tcp(app, CONNECT_TIMEOUT).await?).await.map_err(failed)?;
+    let (series, log, started) = (Arc::clone(&conn.series), conn.inbound.log.clone(), account.started);
+    let line = account.line.take();
+    let exchange = |code| {
+        let exchange = Exchange::new(Some(series), "http", started, code);
+        Some(match line {
+            Some(line) => exchange.with_log(log, line),
+            None => exchange,
+        })
+    };
+    let cut = rejudged(conn, &request);
+    let subject = app.to_string();
+    let mut response =
+        crate::upgrade::switch(request, sender, verdict, &conn.inbound.drain, &subject, exchange, cut).await?;
+    headers::strip_ours(response.headers_mut());
+    Ok(response)
+}
+
+/// Returns when a change of policy denies the request that an upgraded connection began with.
+fn rejudged(conn: &Arc<Conn>, request: &Request<Payload>) -> impl Future<Output = ()> + Send + use<> {
+    let conn = Arc::clone(conn);
+    let mut parts = Request::new(()).into_parts().0;
+    parts.method = request.method().clone();
+    parts.uri = request.uri().clone();
+    parts.headers = request.headers().clone();
+    let mut changes = conn.inbound.own.changes();
+    async move {
+        loop {
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            let host = parts.headers.get(header::HOST).and_then(|v| v.to_str().ok()).unwrap_or_default();
+            let host = name::host_port(host).map(|h| h.host.into_owned()).unwrap_or_default();
+            let view = View { parts: &parts, host: &host, path: parts.uri.path() };
+            let policy = conn.inbound.own.inbound();
+            let verdict = authorize(&policy, &conn.peer, conn.app.address().port(), &view);
+            if let Decision::Deny(why) = verdict {
+                let reason = denied(&policy, &why).header();
+                tracing::info!(peer = %conn.peer_text(), %reason, "upgraded connection cut: policy changed");
+                return;
+            }
+        }
+    }
+}

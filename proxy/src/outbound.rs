@@ -1,0 +1,175 @@
+//! Everything that leaves the workload: finds the destination of a connection, finds out what it speaks, and hands it
+//! to `http` or `tcp`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use causeway_mesh::config::{Destination, Kind, Protocol};
+use causeway_mesh::detect::Detected;
+use causeway_mesh::name;
+use causeway_mesh::reject::Reject;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::accept::Accepted;
+use crate::access_log::AccessLog;
+use crate::connect::Upstream;
+use crate::drain::Drain;
+use crate::metrics::Metrics;
+use crate::relay::Io;
+use crate::reply::Refusal;
+use crate::sniff::{self, Heard};
+use crate::target::{Target, Targets};
+use crate::tls::Tls;
+
+pub mod dial;
+pub mod http;
+pub mod tcp;
+
+/// What every outbound connection shares.
+pub struct Outbound {
+    /// Own certificate and roots.
+    pub tls: Tls,
+    /// Destinations.
+    pub targets: Arc<Targets>,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Access log.
+    pub log: AccessLog,
+    /// Orderly end.
+    pub drain: Drain,
+    /// Whether unknown destinations pass, own workload's labels, ...
+    pub own: crate::run::Own,
+    /// Our own listeners: never a destination.
+    pub own_ports: Arc<[u16]>,
+}
+
+/// How the destination of a connection is known.
+#[derive(Clone)]
+pub enum Named {
+    /// By original destination or by the listener: whatever `Host` says.
+    Fixed(Arc<str>, Option<SocketAddr>),
+    /// By each request: absolute URI, CONNECT or `Host`.
+    ByRequest,
+}
+
+impl Outbound {
+    /// Serves one accepted connection of the outbound listener.
+    pub async fn serve(self: Arc<Self>, accepted: Accepted) {
+        let Accepted { stream, from, permit } = accepted;
+        let _permit = permit;
+        match crate::accept::original_dst(&stream) {
+            Some(original) => {
+                let text: Arc<str> = name::subscription(&original.ip().to_string(), original.port()).into();
+                self.serve_fixed(stream, text, Some(original)).await;
+            }
+            None if !from.ip().is_loopback() && self.own.redirected() => {
+                // The listener is for the pod's own traffic: another host that found it gets nothing.
+                tracing::debug!(%from, "outbound takes no connections from other hosts");
+            }
+            None => Box::pin(http::serve(self, stream, BytesMut::new(), Named::ByRequest)).await,
+        }
+    }
+
+    /// Serves a connection whose destination is known from outside of it.
+    pub async fn serve_fixed<S: Io>(self: Arc<Self>, stream: S, text: Arc<str>, original: Option<SocketAddr>) {
+        if let Some(original) = original
+            && let Err(refusal) = self.permit_address(original)
+        {
+            self.metrics.refuse("outbound", refusal.reject.code());
+            tracing::debug!(%original, reason = %refusal.header(), "refused");
+            return;
+        }
+        let target = match self.targets.resolve(&text).await {
+            Ok(target) => target,
+            Err(error) => {
+                self.metrics.refuse("outbound", Reject::NotReady.code());
+                tracing::warn!(destination = %text, %error, "refused: destination is not known");
+                return;
+            }
+        };
+        self.targets.touch(&text);
+        let named = Named::Fixed(Arc::clone(&text), original);
+        match (target.destination.kind, target.destination.protocol, target.destination.http_only) {
+            (Kind::Unknown, ..) => Box::pin(self.pass(stream, &target, original)).await,
+            (_, Protocol::Tcp | Protocol::Tls, false) => {
+                Box::pin(tcp::serve(self, stream, BytesMut::new(), target)).await;
+            }
+            _ => Box::pin(self.detect(stream, target, named)).await,
+        }
+    }
+
+    /// Addresses that are never a destination, whoever asks: our own ports on this host.
+    pub fn permit_address(&self, address: SocketAddr) -> Result<(), Refusal> {
+        let ip = address.ip();
+        let is_own = self.own_ports.contains(&address.port()) && (ip.is_loopback() || self.own.is_own_ip(ip));
+        if is_own || ip.is_unspecified() || ip.is_multicast() {
+            return Err(Refusal::new(Reject::Loop, address.to_string()));
+        }
+        Ok(())
+    }
+
+    /// A destination that the mesh does not know: as it is, if egress policy allows.
+    async fn pass<S: Io>(self: Arc<Self>, stream: S, target: &Target, original: Option<SocketAddr>) {
+        if !self.own.egress_allowed() {
+            self.metrics.refuse("outbound", Reject::EgressDenied.code());
+            tracing::info!(destination = %target.text, "refused: egress is denied");
+            return;
+        }
+        let upstream = match dial::unknown(&self, &target.text, original).await {
+            Ok(upstream) => upstream,
+            Err(refusal) => {
+                self.metrics.refuse("outbound", refusal.reject.code());
+                tracing::debug!(destination = %target.text, reason = %refusal.header(), "cannot connect");
+                return;
+            }
+        };
+        tcp::relay(&self, stream, BytesMut::new(), Upstream::Plain(upstream), &target.text, None).await;
+    }
+
+    /// Finds out what the client speaks. While it is silent the server is dialled, and whoever speaks first decides.
+    async fn detect<S: Io>(self: Arc<Self>, mut stream: S, target: Arc<Target>, named: Named) {
+        let destination = &target.destination;
+        let http_only = destination.http_only || matches!(destination.protocol, Protocol::Http1 | Protocol::Http2);
+        let mut first = BytesMut::new();
+        let found = if http_only {
+            sniff::client(&mut stream, &mut first).await
+        } else {
+            let dial = async { dial::tcp(&self, &target).await.ok() };
+            match sniff::both(&mut stream, &mut first, dial).await {
+                Heard::Client(found) => Some(found),
+                Heard::Nobody => None,
+                Heard::Server(upstream, said) => {
+                    tcp::relay_started(&self, stream, first, *upstream, said, &target).await;
+                    return;
+                }
+            }
+        };
+        match found {
+            Some(Detected::Http1 | Detected::Http2) => Box::pin(http::serve(self, stream, first, named)).await,
+            Some(_) if http_only => {
+                // HTTP routes or policy hold here: bytes would pass them by (never downgrade).
+                self.metrics.refuse("outbound", Reject::BadRequest.code());
+                let refusal = Refusal::new(Reject::BadRequest, format!("{} takes HTTP only", target.text));
+                let _ = stream.write_all(&refusal.raw()).await;
+                let _ = stream.shutdown().await;
+            }
+            Some(_) => Box::pin(tcp::serve(self, stream, first, target)).await,
+            None => {} // the client left without a word
+        }
+    }
+}
+
+/// Where an ExternalName leads: `host:port`.
+pub fn external(destination: &Destination) -> Option<&str> {
+    (destination.kind == Kind::External).then_some(destination.external.as_deref()).flatten()
+}
+
+/// Serves `--outbound-tcp`.
+pub async fn serve_listener(outbound: Arc<Outbound>, accepted: Accepted, text: Arc<str>) {
+    let Accepted { stream, permit, .. } = accepted;
+    let _permit = permit;
+    let stream: TcpStream = stream;
+    outbound.serve_fixed(stream, text, None).await;
+}

@@ -1,0 +1,99 @@
+//! Bytes to a destination: one split decision per connection.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
+
+use super::{Outbound, dial};
+use crate::access_log::Line;
+use crate::clock;
+use crate::connect::Upstream;
+use crate::drain::Phase;
+use crate::metrics::Series;
+use crate::relay::{self, Count, Io};
+use crate::target::Target;
+
+/// Connects and relays; the caller's connection is closed when no endpoint takes it.
+pub async fn serve<S: Io>(outbound: Arc<Outbound>, stream: S, first: BytesMut, target: Arc<Target>) {
+    match dial::tcp(&outbound, &target).await {
+        Ok((upstream, endpoint)) => {
+            let series = super::http::series(&outbound, &target, &endpoint.backend, &endpoint.state);
+            let _pending = endpoint.state.begin();
+            relay(&outbound, stream, first, upstream, &target.text, Some(series)).await;
+        }
+        Err(refusal) => {
+            outbound.metrics.refuse("outbound", refusal.reject.code());
+            tracing::debug!(destination = %target.text, reason = %refusal.header(), "no connection");
+            if outbound.log.is_on() {
+                outbound.log.write(Line {
+                    direction: "outbound",
+                    kind: "tcp",
+                    authority: target.text.to_string(),
+                    error: refusal.header(),
+                    flags: refusal.reject.flag(),
+                    ..Line::default()
+                });
+            }
+        }
+    }
+}
+
+/// Relays where the server has spoken first.
+pub async fn relay_started<S: Io>(
+    outbound: &Arc<Outbound>,
+    mut stream: S,
+    first: BytesMut,
+    (upstream, endpoint): (Upstream, dial::Endpoint),
+    said: BytesMut,
+    target: &Target,
+) {
+    let series = super::http::series(outbound, target, &endpoint.backend, &endpoint.state);
+    let _pending = endpoint.state.begin();
+    if stream.write_all(&said).await.is_ok() {
+        series.tcp_bytes(said.len() as u64, 0);
+        relay(outbound, stream, first, upstream, &target.text, Some(series)).await;
+    }
+}
+
+/// Sends `first`, then copies both ways until both ends are done or the proxy aborts.
+pub async fn relay<S: Io>(
+    outbound: &Outbound,
+    stream: S,
+    first: BytesMut,
+    mut upstream: Upstream,
+    text: &str,
+    series: Option<Arc<Series>>,
+) {
+    let started = clock::now();
+    let count = Count::default();
+    if let Some(series) = &series {
+        series.tcp_opened();
+        series.tcp_bytes(0, first.len() as u64);
+    }
+    let copied = async {
+        upstream.write_all(&first).await?;
+        drop(first);
+        relay::run(stream, upstream, &count).await
+    };
+    let error = tokio::select! {
+        r = copied => r.err(),
+        () = outbound.drain.reached(Phase::Abort) => None,
+    };
+    let (sent, received) = count.take();
+    if let Some(series) = &series {
+        series.tcp_bytes(sent, received);
+        series.tcp_closed();
+    }
+    if outbound.log.is_on() {
+        outbound.log.write(Line {
+            direction: "outbound",
+            kind: "tcp",
+            authority: text.to_owned(),
+            duration_ms: clock::now().duration_since(started).as_secs_f64() * 1e3,
+            bytes_sent: sent,
+            flags: if error.is_some() { "UC" } else { "-" },
+            ..Line::default()
+        });
+    }
+}

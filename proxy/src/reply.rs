@@ -1,0 +1,112 @@
+//! Responses made here: `causeway-error: <stable code>` and a body that says what to do next.
+
+use bytes::Bytes;
+use causeway_mesh::reject::Reject;
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+
+use crate::body::Payload;
+use crate::guarded::Verdict;
+
+/// Stable code of a response made by a proxy.
+pub const ERROR_HEADER: HeaderName = HeaderName::from_static("causeway-error");
+
+/// Why a request was not served: the cause, and what it concerns (route, policy or backend).
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// The cause.
+    pub reject: Reject,
+    /// `policy prod/allow-web`, `backend prodsvc.prod:80/v1`, ...
+    pub subject: String,
+}
+
+impl Refusal {
+    /// A refusal that concerns `subject`.
+    pub fn new(reject: Reject, subject: impl Into<String>) -> Self {
+        Self { reject, subject: subject.into() }
+    }
+
+    /// What the guard refused, as the answer to the stand-in; nothing refused: somebody sends our stand-in's method.
+    pub fn from_verdict(verdict: &Verdict) -> Self {
+        match verdict.refused() {
+            Some((reject, rule)) => Self::new(*reject, rule.clone()),
+            None => Self::new(Reject::BadRequest, "method"),
+        }
+    }
+
+    /// What the guard refused while a request's body was read.
+    pub fn of_body(verdict: &Verdict) -> Option<Self> {
+        verdict.refused().map(|(reject, rule)| Self::new(*reject, rule.clone()))
+    }
+
+    /// `code subject`, as it stands in the header.
+    pub fn header(&self) -> String {
+        if self.subject.is_empty() {
+            self.reject.code().to_owned()
+        } else {
+            format!("{} {}", self.reject.code(), self.subject)
+        }
+    }
+
+    /// The response to a request.
+    pub fn response(&self) -> Response<Payload> {
+        let text = format!("{}: {}\n", self.header(), self.reject.advice());
+        let mut response = Response::new(Payload::Full(Bytes::from(text)));
+        *response.status_mut() =
+            StatusCode::from_u16(self.reject.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        if let Ok(value) = HeaderValue::from_str(&self.header()) {
+            headers.insert(ERROR_HEADER, value);
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        if self.reject.status() == 400 {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// The gRPC form: `200`, `grpc-status`, `grpc-message` (gRPC over HTTP/2, "Responses").
+    pub fn grpc_response(&self) -> Response<Payload> {
+        let mut response = Response::new(Payload::Empty);
+        let status = match self.reject.status() {
+            400 => "13",
+            401 => "16",
+            403 => "7",
+            404 => "12",
+            408 | 504 => "4",
+            429 | 502 | 503 => "14",
+            _ => "2",
+        };
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", HeaderValue::from_static(status));
+        if let Ok(value) = HeaderValue::from_str(&self.header()) {
+            headers.insert("grpc-message", value.clone());
+            headers.insert(ERROR_HEADER, value);
+        }
+        response
+    }
+
+    /// The whole response as bytes, for a connection whose bytes could not be read as HTTP.
+    pub fn raw(&self) -> Vec<u8> {
+        let text = format!("{}: {}\n", self.header(), self.reject.advice());
+        let status = StatusCode::from_u16(self.reject.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        format!(
+            "HTTP/1.1 {} {}\r\ncauseway-error: {}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}",
+            status.as_u16(),
+            status.canonical_reason().unwrap_or("Error"),
+            self.header(),
+            text.len(),
+            text
+        )
+        .into_bytes()
+    }
+}
+
+/// A request that broke off because the guard refused its body is the client's fault, not the upstream's.
+pub fn body_refusal(verdict: Option<&Verdict>, refusal: Refusal) -> Refusal {
+    match verdict.and_then(Refusal::of_body) {
+        Some(of_body) if refusal.reject == Reject::UpstreamReset => of_body,
+        _ => refusal,
+    }
+}

@@ -1,0 +1,113 @@
+//! Serves HTTP on one connection, HTTP/1 behind the guard and HTTP/2 within limits, until it ends or is drained.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+
+use crate::body::Body;
+use crate::drain::{Drain, Phase};
+use crate::guarded::{Guarded, Verdict};
+use crate::relay::Io;
+
+/// Flow-control window of a stream, bytes.
+pub const STREAM_WINDOW: u32 = 1 << 20;
+/// Flow-control window of a connection, bytes: what a peer can make us hold.
+pub const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Largest frame, bytes.
+pub const FRAME: u32 = 32 * 1024;
+/// Largest decoded header list, bytes.
+pub const HEADER_LIST: u32 = 64 * 1024;
+/// Streams that a peer may have open at once.
+pub const STREAMS: u32 = 1024;
+
+/// Serves HTTP/1 on `stream`, of which `first` has been read. Ends early when the proxy aborts.
+pub async fn http1<S, H, F>(stream: S, first: BytesMut, drain: &Drain, handle: H)
+where
+    S: Io,
+    H: Fn(Request<Incoming>, Arc<Verdict>) -> F,
+    F: Future<Output = Response<Body>>,
+{
+    let guarded = Guarded::new(stream, first);
+    let verdict = guarded.verdict();
+    let service = service_fn(|request| {
+        let response = handle(request, Arc::clone(&verdict));
+        async { Ok::<_, Infallible>(response.await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None) // the guard times heads; an idle connection may stay
+        .max_headers(100)
+        .pipeline_flush(true)
+        .serve_connection(TokioIo::new(guarded), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        r = connection.as_mut() => Some(r),
+        () = drain.reached(Phase::Draining) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                r = connection => r,
+                () = drain.reached(Phase::Abort) => Ok(()),
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an http/1 connection ended");
+    }
+}
+
+/// Serves HTTP/2 on `stream`. Ends early when the proxy aborts.
+pub async fn http2<S, H, F>(stream: S, drain: &Drain, handle: H)
+where
+    S: Io,
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let service = service_fn(|request| {
+        let response = handle(request);
+        async { Ok::<_, Infallible>(response.await) }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME)
+        .max_header_list_size(HEADER_LIST)
+        .max_concurrent_streams(STREAMS)
+        .max_send_buf_size(256 * 1024)
+        .max_pending_accept_reset_streams(64)
+        .max_local_error_reset_streams(64)
+        .keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(15))
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        r = connection.as_mut() => Some(r),
+        () = drain.reached(Phase::Draining) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                r = connection => r,
+                () = drain.reached(Phase::Abort) => Ok(()),
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an http/2 connection ended");
+    }
+}

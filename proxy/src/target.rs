@@ -1,0 +1,148 @@
+//! Destinations as the data plane uses them: the configuration of one, with the live state of each of its backends.
+//!
+//! A target is rebuilt only when the configuration of its destination changed; a request in flight keeps the one it
+//! began with.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use causeway_mesh::config::Destination;
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::discovery::{Discovery, Snapshot, Unresolved};
+use crate::endpoint::BackendState;
+use crate::run::Own;
+
+/// How long the first use of a destination waits for the control plane's answer.
+const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// One destination in use.
+pub struct Target {
+    /// The text that it was asked for by.
+    pub text: Box<str>,
+    /// Its configuration.
+    pub destination: Arc<Destination>,
+    /// By the index that splits use.
+    pub backends: Vec<Arc<BackendState>>,
+    /// When its subscription was last marked as used, seconds since the epoch.
+    touched: AtomicI64,
+}
+
+impl Target {
+    /// Calls `mark` at most once a minute: cheap enough for every request.
+    pub fn touch(&self, mark: impl FnOnce()) {
+        let now = clock::unix();
+        if now - self.touched.load(Ordering::Relaxed) >= 60 {
+            self.touched.store(now, Ordering::Relaxed);
+            mark();
+        }
+    }
+}
+
+/// Every destination in use.
+pub struct Targets {
+    discovery: Discovery,
+    own: Own,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    targets: RwLock<HashMap<Box<str>, Arc<Target>>>,
+    /// Shared by all targets that name the same backend, and dropped with the last of them.
+    backends: Mutex<HashMap<Arc<str>, Weak<BackendState>>>,
+}
+
+impl Targets {
+    /// Targets fed by `discovery`. [`Targets::follow`] must run beside.
+    pub fn new(discovery: Discovery, own: Own) -> Arc<Self> {
+        let snapshot = discovery.snapshot();
+        Arc::new(Self { own, discovery, snapshot, targets: RwLock::default(), backends: Mutex::default() })
+    }
+
+    /// The target that traffic names by `text`; asks the control plane on first use.
+    ///
+    /// # Errors
+    /// The control plane did not answer in time, or is away and the destination was never seen.
+    pub async fn resolve(&self, text: &str) -> Result<Arc<Target>, Unresolved> {
+        if let Some(target) = self.held(text) {
+            return Ok(target);
+        }
+        let destination = self.discovery.resolve(text, tokio::time::Instant::now() + RESOLVE_DEADLINE).await?;
+        Ok(self.build(text, destination))
+    }
+
+    /// The target if it is held already.
+    pub fn held(&self, text: &str) -> Option<Arc<Target>> {
+        self.targets.read().unwrap_or_else(PoisonError::into_inner).get(text).map(Arc::clone)
+    }
+
+    /// Marks `text` as used, so that its subscription does not expire.
+    pub fn touch(&self, text: &str) {
+        self.discovery.touch(text);
+    }
+
+    fn build(&self, text: &str, destination: Arc<Destination>) -> Arc<Target> {
+        let snapshot = Arc::clone(&self.snapshot.borrow());
+        let backends = destination
+            .backends
+            .iter()
+            .map(|backend| {
+                let mut known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+                let state = known
+                    .get(&backend.name)
+                    .and_then(Weak::upgrade)
+                    .filter(|state| state.backend == *backend)
+                    .unwrap_or_else(|| {
+                        let state = Arc::new(BackendState::new(Arc::clone(backend)));
+                        known.insert(Arc::clone(&backend.name), Arc::downgrade(&state));
+                        state
+                    });
+                if let Some(endpoints) = snapshot.endpoints.get(&backend.name) {
+                    state.update(endpoints, |ip| self.own.is_self(ip));
+                }
+                state
+            })
+            .collect();
+        let target = Arc::new(Target { text: text.into(), destination, backends, touched: AtomicI64::new(0) });
+        self.targets.write().unwrap_or_else(PoisonError::into_inner).insert(text.into(), Arc::clone(&target));
+        target
+    }
+
+    /// Follows the configuration: endpoints first, so that no route points at a backend that is not filled yet.
+    /// Returns when the snapshot's sender is gone, which leaves everything as it was.
+    pub async fn follow(self: Arc<Self>) {
+        let mut changes = self.snapshot.clone();
+        loop {
+            let snapshot = Arc::clone(&changes.borrow_and_update());
+            self.apply(&snapshot);
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn apply(&self, snapshot: &Snapshot) {
+        {
+            let mut known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+            known.retain(|_, state| state.strong_count() > 0);
+            for (name, endpoints) in &snapshot.endpoints {
+                if let Some(state) = known.get(name).and_then(Weak::upgrade) {
+                    state.update(endpoints, |ip| self.own.is_self(ip));
+                }
+            }
+        }
+        let held: Vec<Arc<Target>> =
+            self.targets.read().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect();
+        for target in held {
+            match snapshot.destinations.get(&*target.text) {
+                Some(destination) if Arc::ptr_eq(destination, &target.destination) => {}
+                Some(destination) => {
+                    self.build(&target.text, Arc::clone(destination));
+                }
+                None => {
+                    self.targets.write().unwrap_or_else(PoisonError::into_inner).remove(&target.text);
+                }
+            }
+        }
+    }
+}
