@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -10,7 +11,7 @@ use tokio::time::{Instant, interval};
 use super::backend::Backend;
 use super::directory::{CANARY, INTRUDER, Pod, STABLE, WEB, Workspace};
 use super::ports;
-use super::process::{Processes, output};
+use super::process::{Processes, output, tail};
 use crate::{admin, clock, hosted};
 
 /// How long the control plane or a proxy may take to be ready.
@@ -96,7 +97,8 @@ impl Mesh {
             &control_plane_arguments(workspace, &mesh.ports),
             &workspace.log("control-plane"),
         )?;
-        until_ok("the control plane", local(mesh.ports.control_plane_admin), "/readyz").await?;
+        let log = workspace.log("control-plane");
+        until_ok("the control plane", local(mesh.ports.control_plane_admin), "/readyz", &log).await?;
         note("control plane ready: it reads the example and issues certificates".to_owned());
 
         for pod in [STABLE, CANARY, WEB, INTRUDER] {
@@ -104,7 +106,7 @@ impl Mesh {
         }
         for pod in [STABLE, CANARY, WEB, INTRUDER] {
             let name = format!("the proxy of {}", pod.workload());
-            until_ok(&name, local(mesh.proxy(&pod).health), "/ready").await?;
+            until_ok(&name, local(mesh.proxy(&pod).health), "/ready", &workspace.log(pod.name)).await?;
         }
         note("four proxies ready: certificate held, configuration in force".to_owned());
         Ok(mesh)
@@ -173,7 +175,7 @@ async fn mint(workspace: &Workspace, pod: &Pod) -> anyhow::Result<String> {
 }
 
 /// Asks until the answer is a success.
-async fn until_ok(who: &str, address: SocketAddr, path: &str) -> anyhow::Result<()> {
+async fn until_ok(who: &str, address: SocketAddr, path: &str, log: &Path) -> anyhow::Result<()> {
     let deadline = Instant::from_std(clock::now()) + PATIENCE;
     let mut ticks = interval(Duration::from_millis(40));
     let mut last = "nobody listens".to_owned();
@@ -185,5 +187,5 @@ async fn until_ok(who: &str, address: SocketAddr, path: &str) -> anyhow::Result<
             Err(error) => last = format!("{error:#}"),
         }
     }
-    bail!("{who} was not ready within {} s: {last}", PATIENCE.as_secs())
+    bail!("{who} was not ready within {} s: {last}\nThe last lines of its log:\n{}", PATIENCE.as_secs(), tail(log))
 }

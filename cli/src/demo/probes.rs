@@ -17,11 +17,13 @@ const POLICY: &str = "prod/prodsvc-callers";
 pub(super) async fn foreign_identity(proxy: SocketAddr) -> Refusal {
     match Client::new(proxy).ask(TARGET).await {
         Ok(answer) => {
-            let code = answer.error.unwrap_or_default();
-            let named = answer.body.contains(POLICY);
-            let holds = answer.status == 403 && code == "policy_denied" && named;
-            let by = if named { format!("by {POLICY}") } else { answer.body };
-            Refusal { holds, what: format!("{} {code} {by}", answer.status) }
+            // The header is `code subject`, and the subject names the policy.
+            let error = answer.error.unwrap_or_default();
+            let code = error.split(' ').next().unwrap_or_default();
+            let is_named = error.contains(POLICY) || answer.body.contains(POLICY);
+            let holds = answer.status == 403 && code == "policy_denied" && is_named;
+            let what = if holds { format!("403 {code} by {POLICY}") } else { format!("{} {error}", answer.status) };
+            Refusal { holds, what }
         }
         Err(error) => Refusal { holds: false, what: format!("no answer: {error:#}") },
     }

@@ -125,7 +125,8 @@ fn ourselves(kind: &str) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-fn tail(log: &Path) -> String {
+/// The last lines of `log`, indented.
+pub(super) fn tail(log: &Path) -> String {
     let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
