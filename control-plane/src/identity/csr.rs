@@ -88,3 +88,6 @@ fn asks_for_ca(csr: &X509CertificationRequest<'_>) -> bool {
             _ => false,
         })
 }
+
+#[cfg(test)]
+mod tests;
