@@ -103,10 +103,10 @@ fn version_line(
     let length = filled.chars().count();
     let mark = ((wanted * BAR as f64).round() as usize).min(BAR);
     // The mark stands where the bar should end; a bar that reaches it hides it.
-    let rest: String = (length..=BAR).map(|column| if column == mark { '┊' } else { ' ' }).collect();
+    let rest: String = (length..BAR).map(|column| if column == mark { '┊' } else { ' ' }).collect();
     let percent = if epoch.share.total() == 0 { "     -".to_owned() } else { format!("{:>5.1} %", share * 100.0) };
     format!(
-        "  {} weight {weight:>3}  {}{}{} {:>9}",
+        "  {} weight {weight:>3}  {}{} {} {:>9}",
         style.paint(ink, name),
         style.paint(ink, &filled),
         style.paint(Ink::Faint, &rest),

@@ -105,10 +105,10 @@ async fn play(
     let each = settings.traffic_time() / u32::try_from(WEIGHTS.len())?;
     sleep(each / 3).await;
     board.intruder(probes::foreign_identity(local(mesh.ports.intruder.outbound)).await);
-    board.note("dev/intruder, with a certificate of its own, tried to call prodsvc".to_owned());
+    board.note("dev/intruder called prodsvc with a certificate of its own".to_owned());
     sleep(each / 3).await;
     board.plaintext(probes::plain_text(local(mesh.ports.stable.inbound)).await);
-    board.note("a client without a certificate spoke plain HTTP to the proxy of prodsvc".to_owned());
+    board.note("a client without a certificate spoke plain HTTP to prodsvc".to_owned());
     sleep(each / 3).await;
 
     for weights in &WEIGHTS[1..] {
