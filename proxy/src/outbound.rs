@@ -68,7 +68,14 @@ impl Outbound {
                 // The listener is for the pod's own traffic: another host that found it gets nothing.
                 tracing::debug!(%from, "outbound takes no connections from other hosts");
             }
-            None => Box::pin(http::serve(self, stream, BytesMut::new(), Named::ByRequest)).await,
+            None => {
+                let (mut stream, mut first) = (stream, BytesMut::new());
+                match sniff::client(&mut stream, &mut first).await {
+                    // What is no HTTP at all is answered by the guard.
+                    Some(_) => Box::pin(http::serve(self, stream, first, Named::ByRequest)).await,
+                    None => {}
+                }
+            }
         }
     }
 
