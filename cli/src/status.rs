@@ -108,7 +108,10 @@ fn text(proxies: &[Value], problems: &[Value], style: Style) -> String {
         let title = style.paint(ink, &format!("{}[{}]", word("severity"), word("code")));
         let line = problem["line"].as_u64().filter(|n| *n > 0).map(|n| format!(":{n}")).unwrap_or_default();
         lines.push(format!("{title} {}{line}  {}  {}", word("file"), word("resource"), word("field")));
-        lines.push(format!("  {} {}", word("message"), style.paint(Ink::Faint, &word("advice"))));
+        lines.push(format!("  {}", word("message")));
+        if !word("advice").is_empty() {
+            lines.push(format!("  {} {}", style.paint(Ink::Good, "help:"), word("advice")));
+        }
     }
     lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
 }

@@ -1,7 +1,6 @@
 //! The demo as a person runs it: real processes on this machine, no root.
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 fn demo(arguments: &[&str]) -> Command {
@@ -37,41 +36,95 @@ fn a_wrong_duration_is_a_usage_error() {
     assert_eq!(demo(&["--duration", "1"]).output().unwrap().status.code(), Some(2));
 }
 
-/// Linux shows the command lines of other processes in `/proc`.
+/// What needs Linux only because it shows the command lines of other processes in `/proc`.
 #[cfg(target_os = "linux")]
-#[test]
-fn no_process_outlives_a_demo_that_is_killed() {
+mod ending {
+    use std::io::{BufRead, BufReader, Read};
+    use std::path::{Path, PathBuf};
+    use std::process::{Child, ChildStdout, Command, Stdio};
     use std::time::{Duration, SystemTime};
-    let mut demo = demo(&["--plain", "--duration", "60"]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
-    let mut folder = None;
-    for line in lines.by_ref() {
-        let line = line.unwrap();
-        if let Some((_, path)) = line.split_once("example written to ") {
-            folder = Some(std::path::PathBuf::from(path).parent().unwrap().to_owned());
-        }
-        if line.contains("traffic flows") {
-            break;
-        }
-    }
-    let folder = folder.unwrap();
-    assert_eq!(children_of(&folder), 5, "one control plane and four proxies");
-    demo.kill().unwrap();
-    demo.wait().unwrap();
-    #[allow(clippy::disallowed_methods)] // a deadline
-    let deadline = SystemTime::now() + Duration::from_secs(20);
-    #[allow(clippy::disallowed_methods)] // a deadline
-    while children_of(&folder) > 0 {
-        assert!(SystemTime::now() < deadline, "processes of a killed demo go on");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    std::fs::remove_dir_all(folder).unwrap();
-}
 
-#[cfg(target_os = "linux")]
-fn children_of(folder: &std::path::Path) -> usize {
-    let folder = folder.to_str().unwrap();
-    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let commands = processes.filter_map(|p| std::fs::read(p.path().join("cmdline")).ok());
-    commands.filter(|c| String::from_utf8_lossy(c).contains(folder)).count()
+    use super::demo;
+
+    /// A demo whose traffic flows, what it prints from then on, and its directory.
+    fn flowing() -> (Child, BufReader<ChildStdout>, PathBuf) {
+        let mut command = demo(&["--plain", "--duration", "60"]);
+        let mut demo = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut out = BufReader::new(demo.stdout.take().unwrap());
+        let mut folder = None;
+        loop {
+            let mut line = String::new();
+            assert!(out.read_line(&mut line).unwrap() > 0, "the demo ended before its traffic");
+            if let Some((_, path)) = line.trim().split_once("example written to ") {
+                folder = Some(PathBuf::from(path).parent().unwrap().to_owned());
+            }
+            if line.contains("traffic flows") {
+                return (demo, out, folder.unwrap());
+            }
+        }
+    }
+
+    /// The processes whose command line names `folder`, with that line.
+    fn processes_of(folder: &Path) -> Vec<(u32, String)> {
+        let folder = folder.to_str().unwrap();
+        let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        let processes = entries.filter_map(|entry| {
+            let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+            Some((entry.file_name().to_str()?.parse().ok()?, String::from_utf8_lossy(&line).replace('\0', " ")))
+        });
+        processes.filter(|(_, line)| line.contains(folder)).collect()
+    }
+
+    fn signal(name: &str, process: u32) {
+        assert!(Command::new("kill").args([name, &process.to_string()]).status().unwrap().success());
+    }
+
+    #[allow(clippy::disallowed_methods)] // a deadline
+    fn all_end(folder: &Path) {
+        let deadline = SystemTime::now() + Duration::from_secs(20);
+        while !processes_of(folder).is_empty() {
+            assert!(SystemTime::now() < deadline, "processes go on: {:?}", processes_of(folder));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    #[test]
+    fn no_process_outlives_a_demo_that_is_killed() {
+        let (mut demo, _out, folder) = flowing();
+        assert_eq!(processes_of(&folder).len(), 5, "one control plane and four proxies");
+        demo.kill().unwrap();
+        demo.wait().unwrap();
+        all_end(&folder);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn ctrl_c_ends_everything_and_removes_the_files() {
+        let (mut demo, mut out, folder) = flowing();
+        signal("-INT", demo.id());
+        let mut rest = String::new();
+        out.read_to_string(&mut rest).unwrap();
+        assert_eq!(demo.wait().unwrap().code(), Some(130), "{rest}");
+        assert_eq!(processes_of(&folder), []);
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_process_that_dies_is_named_with_the_end_of_its_log() {
+        let (mut demo, mut out, folder) = flowing();
+        let processes = processes_of(&folder);
+        let (victim, _) = processes.iter().find(|(_, line)| line.contains("prod/prodsvc-canary")).unwrap();
+        signal("-KILL", *victim);
+        let mut rest = String::new();
+        out.read_to_string(&mut rest).unwrap();
+        let mut errors = String::new();
+        demo.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+        assert_eq!(demo.wait().unwrap().code(), Some(1), "{rest}{errors}");
+        assert!(errors.contains("proxy of prod/prodsvc-canary ended unexpectedly"), "{errors}");
+        assert!(errors.contains("ready"), "no line of its log: {errors}");
+        assert_eq!(processes_of(&folder), []);
+        assert!(folder.join("logs/prodsvc-canary.log").is_file(), "{errors}");
+        assert!(!folder.join("state").exists() && !folder.join("tokens").exists(), "secrets were left behind");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }
