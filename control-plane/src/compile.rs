@@ -2,10 +2,29 @@
 //!
 //! [`compile`] resolves everything once per change; the lookups of [`Model`] then answer for one client each.
 
+mod alias;
+mod catalog;
+mod duration;
+mod examine;
+mod lookup;
+mod matching;
+mod peer;
+mod policy;
+mod principal;
+mod routes;
+mod rules;
+mod scope;
+mod split;
+
 use crate::index::Resources;
 use crate::problem::Problem;
 use causeway_mesh::wire;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
+
+/// Namespace, then name.
+type Name = (String, String);
 
 /// What holds for the whole mesh.
 #[derive(Clone, Debug)]
@@ -35,7 +54,7 @@ impl Default for Settings {
 }
 
 /// Who asks: the proxy of one pod.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Client {
     /// Namespace of its certificate.
     pub namespace: String,
@@ -68,15 +87,91 @@ pub struct ServiceView {
 }
 
 /// Everything resolved, with every problem found.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Model {
+    resources: Arc<Resources>,
+    settings: Settings,
+    catalog: catalog::Catalog,
+    rules: rules::Rules,
+    routes: routes::Routes,
+    policies: policy::Policies,
+    peers: peer::Peers,
+    /// Ready endpoints of every Service port and subset, by the backend's name.
+    backends: BTreeMap<String, wire::Endpoints>,
+    /// The headless Service and its port that an address belongs to.
+    headless: BTreeMap<(IpAddr, u16), (Name, u16)>,
+    pods: BTreeMap<Name, PodInfo>,
     problems: Vec<Problem>,
 }
 
 /// Resolves `resources` once.
 pub fn compile(resources: &Arc<Resources>, settings: &Settings) -> Model {
-    let _ = (resources, settings);
-    Model::default()
+    let mut problems: Vec<Problem> =
+        resources.reported.iter().chain(resources.found.values().flatten()).cloned().collect();
+    let catalog = catalog::Catalog::new(resources, settings);
+    alias::examine(&catalog, settings, &mut problems);
+    let rules = rules::Rules::new(resources, &catalog, settings, &mut problems);
+    let routes = routes::Routes::new(resources, &catalog, settings, &mut problems);
+    examine::examine(&routes, split::World { catalog: &catalog, rules: &rules, settings }, &mut problems);
+    let policies = policy::Policies::new(resources, settings, &mut problems);
+    let peers = peer::Peers::new(resources, settings, &mut problems);
+    problems.sort();
+    problems.dedup();
+    let pod = |p: &Arc<crate::source::resource::Pod>| PodInfo { account: p.account.clone(), meshed: p.meshed };
+    Model {
+        backends: backends(&catalog, &rules),
+        headless: headless(&catalog),
+        pods: catalog.pods.iter().map(|(name, p)| (name.clone(), pod(p))).collect(),
+        resources: Arc::clone(resources),
+        settings: settings.clone(),
+        catalog,
+        rules,
+        routes,
+        policies,
+        peers,
+        problems,
+    }
+}
+
+/// Ready endpoints of every Service port, whole and by subset.
+fn backends(catalog: &catalog::Catalog, rules: &rules::Rules) -> BTreeMap<String, wire::Endpoints> {
+    let endpoints = |name: &Name, port: u16, subset: Option<&causeway_crds::destination_rule::Subset>| {
+        let members =
+            catalog.members(name, port).iter().filter(|m| m.ready && subset.is_none_or(|s| rules::belongs(s, m)));
+        wire::Endpoints { endpoints: members.map(|m| m.endpoint.clone()).collect() }
+    };
+    let mut all = BTreeMap::new();
+    for (name, service) in &catalog.services {
+        for port in &service.ports {
+            all.insert(split::backend_name(name, port.port, "", ""), endpoints(name, port.port, None));
+        }
+    }
+    for (name, consumer, subset) in rules.all() {
+        let ports = catalog.services.get(name).map(|s| s.ports.as_slice()).unwrap_or_default();
+        for port in ports {
+            // The rule that wins comes first, as in the lookup.
+            let key = split::backend_name(name, port.port, &subset.name, consumer);
+            let winner = rules
+                .subset(name, &subset.name, consumer)
+                .filter(|f| f.consumer == consumer)
+                .map_or(subset, |f| f.subset);
+            all.entry(key).or_insert_with(|| endpoints(name, port.port, Some(winner)));
+        }
+    }
+    all
+}
+
+fn headless(catalog: &catalog::Catalog) -> BTreeMap<(IpAddr, u16), (Name, u16)> {
+    let mut all = BTreeMap::new();
+    for (name, service) in catalog.services.iter().filter(|(_, s)| s.headless) {
+        for port in &service.ports {
+            for member in catalog.members(name, port.port) {
+                let number = u16::try_from(member.endpoint.port).unwrap_or_default();
+                all.entry((member.address, number)).or_insert_with(|| (name.clone(), port.port));
+            }
+        }
+    }
+    all
 }
 
 impl Model {
@@ -88,39 +183,86 @@ impl Model {
     /// What traffic of `client` to `text` (`host:port` or `ip:port`) becomes. Never fails: what the mesh does not
     /// know is of kind UNKNOWN.
     pub fn destination(&self, client: &Client, text: &str) -> wire::Destination {
-        let _ = client;
-        wire::Destination {
-            canonical: text.to_owned(),
-            kind: wire::destination::Kind::Unknown.into(),
-            ..Default::default()
-        }
+        lookup::Lookup { model: self, client, text }.run()
     }
 
-    /// The ready endpoints of a backend that a destination names; None where no such backend exists.
+    /// The ready endpoints of a backend that a destination names. A backend that is gone or never was has none; None
+    /// where the text cannot be the name of a backend.
     pub fn endpoints(&self, backend: &str) -> Option<wire::Endpoints> {
-        let _ = backend;
-        None
+        if let Some(found) = self.backends.get(backend) {
+            return Some(found.clone());
+        }
+        let (address, _) = backend.split_once('/').unwrap_or((backend, ""));
+        let parsed = causeway_mesh::name::host_port(address).ok()?;
+        let port = parsed.port?;
+        let pod = parsed.host.parse().ok().and_then(|ip| Some((ip, self.catalog.pod_at(ip)?)));
+        let endpoint = pod.map(|(ip, pod)| self.catalog.endpoint(pod, ip, port));
+        Some(wire::Endpoints { endpoints: endpoint.into_iter().collect() })
     }
 
     /// What concerns the client's own workload. A pod that is not known gets the policies of its whole namespace.
     pub fn workload(&self, client: &Client) -> wire::Workload {
-        wire::Workload { namespace: client.namespace.clone(), pod: client.pod.clone(), ..Default::default() }
+        let pod = self.catalog.pods.get(&(client.namespace.clone(), client.pod.clone()));
+        let labels = pod.map(|p| p.meta.labels.clone()).unwrap_or_default();
+        let (mode, ports) = self.peers.of(&client.namespace, &labels);
+        let default = if self.settings.default_allow { wire::Verdict::Allow } else { wire::Verdict::Deny };
+        let egress = if self.settings.egress_allow { wire::Egress::Allow } else { wire::Egress::Deny };
+        let probes = pod.map(|p| p.probes.as_slice()).unwrap_or_default();
+        wire::Workload {
+            namespace: client.namespace.clone(),
+            pod: client.pod.clone(),
+            service_account: client.account.clone(),
+            workload_name: pod.map_or_else(|| client.pod.clone(), |p| p.workload_name.clone()),
+            cluster_domain: self.settings.cluster_domain.clone(),
+            inbound: Some(wire::Inbound {
+                mode: mode.into(),
+                ports,
+                default_verdict: default.into(),
+                policies: self.policies.of(&client.namespace, &labels),
+                probes: probes.iter().map(|p| wire::Probe { port: p.port.into(), path: p.path.clone() }).collect(),
+            }),
+            egress: egress.into(),
+            labels,
+        }
     }
 
     /// What is known of a pod.
     pub fn pod(&self, namespace: &str, name: &str) -> Option<&PodInfo> {
-        let _ = (namespace, name);
-        None
+        self.pods.get(&(namespace.to_owned(), name.to_owned()))
     }
 
-    /// Destinations that `client` will most likely use: the Services of its own namespace by their full names.
+    /// Destinations that `client` will most likely use, as subscription texts: the Services of its own namespace and
+    /// those that routes of its namespace are about.
     pub fn prefetch(&self, client: &Client) -> Vec<String> {
-        let _ = client;
-        Vec::new()
+        lookup::prefetch(self, client)
     }
 
     /// Every Service, for the admin view.
     pub fn services(&self) -> Vec<ServiceView> {
-        Vec::new()
+        let view = |(name, service): (&Name, &Arc<crate::source::resource::Service>)| {
+            let first = service.ports.first().map_or(0, |p| p.port);
+            ServiceView {
+                namespace: name.0.clone(),
+                name: name.1.clone(),
+                ports: service.ports.iter().map(|p| p.port).collect(),
+                endpoints: self.catalog.members(name, first).iter().filter(|m| m.ready).count(),
+            }
+        };
+        self.catalog.services.iter().map(view).collect()
+    }
+
+    fn world(&self) -> split::World<'_> {
+        split::World { catalog: &self.catalog, rules: &self.rules, settings: &self.settings }
+    }
+
+    fn labels(&self, client: &Client) -> Option<&BTreeMap<String, String>> {
+        self.catalog.pods.get(&(client.namespace.clone(), client.pod.clone())).map(|p| &p.meta.labels)
+    }
+
+    fn is_ready(&self, backend: &str) -> bool {
+        self.backends.get(backend).is_some_and(|e| !e.endpoints.is_empty())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Reads an object of one of Kubernetes' own kinds.
@@ -44,6 +45,11 @@ fn port(number: i32) -> Option<u16> {
     u16::try_from(number).ok().filter(|p| *p > 0)
 }
 
+/// IPv4 in IPv6 is the same host as IPv4.
+fn address(text: &str) -> Option<IpAddr> {
+    text.parse::<IpAddr>().ok().map(|a| a.to_canonical())
+}
+
 fn is_tcp(protocol: Option<&str>) -> bool {
     matches!(protocol, None | Some("" | "TCP"))
 }
@@ -53,7 +59,7 @@ fn service(service: k8s::Service, meta: Meta) -> Service {
     let is_external = spec.type_.as_deref() == Some("ExternalName");
     let mut ips = spec.cluster_ips.unwrap_or_default();
     ips.extend(spec.cluster_ip);
-    let mut cluster_ips: Vec<_> = ips.iter().filter_map(|ip| ip.parse().ok()).collect();
+    let mut cluster_ips: Vec<_> = ips.iter().filter_map(|ip| address(ip)).collect();
     cluster_ips.sort();
     cluster_ips.dedup();
     let ports = spec.ports.unwrap_or_default().into_iter().filter(|p| is_tcp(p.protocol.as_deref()));
@@ -88,7 +94,7 @@ fn slice(slice: discovery::EndpointSlice, meta: Meta) -> EndpointSlice {
         let conditions = e.conditions.unwrap_or_default();
         let ready = conditions.ready.unwrap_or(true);
         SliceEndpoint {
-            addresses: e.addresses.iter().filter_map(|a| a.parse().ok()).collect(),
+            addresses: e.addresses.iter().filter_map(|a| address(a)).collect(),
             ready,
             serving: conditions.serving.unwrap_or(ready),
             terminating: conditions.terminating.unwrap_or_default(),
@@ -131,7 +137,7 @@ fn pod(pod: k8s::Pod, meta: Meta) -> Pod {
             .or(spec.service_account)
             .filter(|a| !a.is_empty())
             .unwrap_or("default".into()),
-        ips: ips.iter().filter_map(|ip| ip.parse().ok()).collect(),
+        ips: ips.iter().filter_map(|ip| address(ip)).collect(),
         ready,
         finished,
         hostname: spec.hostname.unwrap_or_default(),

@@ -1,0 +1,234 @@
+//! The Services and Pods by every name and address that traffic may use for them, and the endpoints of each Service port.
+
+use super::{Name, Settings};
+use crate::index::Resources;
+use crate::source::resource::{EndpointSlice, Pod, Service, ServicePort, SliceEndpoint, TargetPort};
+use causeway_mesh::spiffe::SpiffeId;
+use causeway_mesh::wire;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// One possible endpoint of a Service port.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) address: IpAddr,
+    pub(super) endpoint: wire::Endpoint,
+    /// Labels of its pod; None where no pod is known.
+    pub(super) pod: Option<Arc<Pod>>,
+    /// Name of the pod within a headless Service.
+    pub(super) hostname: String,
+    pub(super) ready: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Catalog {
+    pub(super) services: BTreeMap<Name, Arc<Service>>,
+    pub(super) pods: BTreeMap<Name, Arc<Pod>>,
+    by_cluster_ip: BTreeMap<IpAddr, Name>,
+    /// None: several pods claim the address, so it names none of them.
+    by_pod_ip: BTreeMap<IpAddr, Option<Arc<Pod>>>,
+    members: BTreeMap<(Name, u16), Vec<Member>>,
+    trust_domain: String,
+}
+
+impl Catalog {
+    pub(super) fn new(resources: &Resources, settings: &Settings) -> Self {
+        let mut catalog = Self { trust_domain: settings.trust_domain.clone(), ..Self::default() };
+        for (key, pod) in &resources.pods {
+            catalog.pods.insert((key.namespace.clone(), key.name.clone()), Arc::clone(pod));
+            if pod.finished || pod.host_network {
+                continue;
+            }
+            for ip in pod.ips.iter().filter(|ip| is_usable(**ip)) {
+                catalog.by_pod_ip.entry(*ip).and_modify(|p| *p = None).or_insert_with(|| Some(Arc::clone(pod)));
+            }
+        }
+        let mut slices: BTreeMap<Name, Vec<&EndpointSlice>> = BTreeMap::new();
+        for slice in resources.endpoint_slices.values().filter(|s| !s.service.is_empty()) {
+            slices.entry((slice.meta.key.namespace.clone(), slice.service.clone())).or_default().push(slice);
+        }
+        for (key, service) in &resources.services {
+            let name = (key.namespace.clone(), key.name.clone());
+            for ip in &service.cluster_ips {
+                // Two Services with one address cannot be in a cluster; in a directory the first by name has it.
+                catalog.by_cluster_ip.entry(*ip).or_insert_with(|| name.clone());
+            }
+            for port in &service.ports {
+                let members = match slices.get(&name) {
+                    Some(slices) => catalog.from_slices(service, port, slices),
+                    None => catalog.from_pods(service, port),
+                };
+                catalog.members.insert((name.clone(), port.port), sorted(members));
+            }
+            catalog.services.insert(name, Arc::clone(service));
+        }
+        catalog
+    }
+
+    /// Every endpoint of a Service port, ready or not.
+    pub(super) fn members(&self, service: &Name, port: u16) -> &[Member] {
+        self.members.get(&(service.clone(), port)).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn cluster_ip(&self, ip: IpAddr) -> Option<&Name> {
+        self.by_cluster_ip.get(&ip)
+    }
+
+    /// The one running pod that has this address for itself.
+    pub(super) fn pod_at(&self, ip: IpAddr) -> Option<&Arc<Pod>> {
+        self.by_pod_ip.get(&ip).and_then(Option::as_ref)
+    }
+
+    /// An endpoint on a pod's address.
+    pub(super) fn endpoint(&self, pod: &Pod, address: IpAddr, port: u16) -> wire::Endpoint {
+        wire::Endpoint {
+            address: address.to_string(),
+            port: port.into(),
+            identity: self.identity(pod),
+            workload_name: pod.workload_name.clone(),
+            pod: pod.meta.key.name.clone(),
+            namespace: pod.meta.key.namespace.clone(),
+            zone: pod.zone.clone(),
+        }
+    }
+
+    /// SPIFFE ID of the pod's proxy; empty where it has none.
+    fn identity(&self, pod: &Pod) -> String {
+        if !pod.meshed || pod.host_network {
+            return String::new();
+        }
+        SpiffeId::new(&self.trust_domain, &pod.meta.key.namespace, &pod.account)
+            .map_or(String::new(), |id| id.to_string())
+    }
+
+    fn from_slices(&self, service: &Service, port: &ServicePort, slices: &[&EndpointSlice]) -> Vec<Member> {
+        let mut found = Vec::new();
+        for slice in slices {
+            // Slices carry the name of the Service's port. Hand-made ones with a single port often leave it out.
+            let is_single = service.ports.len() == 1 && slice.ports.len() == 1;
+            let numbers = slice.ports.iter().filter(|(name, _)| *name == port.name || is_single);
+            for number in numbers.filter_map(|(_, number)| *number) {
+                for endpoint in &slice.endpoints {
+                    let addresses = endpoint.addresses.iter().filter(|a| is_usable(**a));
+                    found.extend(addresses.map(|address| self.member(service, slice, endpoint, *address, number)));
+                }
+            }
+        }
+        // As kube-proxy has it: while every endpoint is going away, those that still serve are used.
+        if !found.iter().any(|m| m.0.ready) {
+            found.iter_mut().for_each(|(member, is_serving)| member.ready = *is_serving);
+        }
+        found.into_iter().map(|(member, _)| member).collect()
+    }
+
+    /// The endpoint, and whether it still serves while it terminates.
+    fn member(
+        &self,
+        service: &Service,
+        slice: &EndpointSlice,
+        from: &SliceEndpoint,
+        address: IpAddr,
+        port: u16,
+    ) -> (Member, bool) {
+        let namespace = &slice.meta.key.namespace;
+        let named = from.pod.as_ref().and_then(|name| self.pods.get(&(namespace.clone(), name.clone())));
+        // An address lends an identity only within its own namespace: a slice is written by whoever may write there.
+        let by_address =
+            || self.pod_at(address).filter(|p| !address.is_loopback() && p.meta.key.namespace == *namespace);
+        // On a laptop pods share the loopback address, or have none.
+        let is_its = |p: &&Arc<Pod>| address.is_loopback() || p.ips.is_empty() || p.ips.contains(&address);
+        let pod = named.filter(is_its).or_else(by_address);
+        let mut endpoint = match pod {
+            Some(pod) => self.endpoint(pod, address, port),
+            None => wire::Endpoint {
+                address: address.to_string(),
+                port: port.into(),
+                pod: from.pod.clone().unwrap_or_default(),
+                namespace: namespace.clone(),
+                ..wire::Endpoint::default()
+            },
+        };
+        if !from.zone.is_empty() {
+            endpoint.zone.clone_from(&from.zone);
+        }
+        let hostname = match (from.hostname.as_str(), pod) {
+            ("", Some(pod)) => hostname(pod),
+            (hostname, _) => hostname.to_owned(),
+        };
+        let ready = service.publish_not_ready || from.ready && !from.terminating;
+        (Member { address, endpoint, pod: pod.map(Arc::clone), hostname, ready }, from.serving && from.terminating)
+    }
+
+    fn from_pods(&self, service: &Service, port: &ServicePort) -> Vec<Member> {
+        if service.selector.is_empty() || service.external_name.is_some() {
+            return Vec::new();
+        }
+        let wants_v6 = service.cluster_ips.first().is_some_and(IpAddr::is_ipv6);
+        let namespace = &service.meta.key.namespace;
+        let pods = self.pods.range((namespace.clone(), String::new())..).take_while(|((n, _), _)| n == namespace);
+        pods.filter(|(_, pod)| !pod.finished && selects(&service.selector, &pod.meta.labels))
+            .filter_map(|(_, pod)| {
+                let address = *pod.ips.iter().find(|ip| ip.is_ipv6() == wants_v6).or(pod.ips.first())?;
+                let number = match &port.target {
+                    TargetPort::Number(number) => *number,
+                    TargetPort::Name(name) => *pod.ports.get(name)?,
+                };
+                Some(Member {
+                    address,
+                    endpoint: self.endpoint(pod, address, number),
+                    pod: Some(Arc::clone(pod)),
+                    hostname: hostname(pod),
+                    ready: pod.ready || service.publish_not_ready,
+                })
+            })
+            .filter(|m| is_usable(m.address))
+            .collect()
+    }
+}
+
+fn hostname(pod: &Pod) -> String {
+    if pod.hostname.is_empty() { pod.meta.key.name.clone() } else { pod.hostname.clone() }
+}
+
+/// Addresses that can be no endpoint. Link-local ones are the node's metadata service; loopback is a laptop's.
+fn is_usable(address: IpAddr) -> bool {
+    let is_link_local = match address {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    !is_link_local && !address.is_unspecified() && !address.is_multicast()
+}
+
+/// Whether every label that `selector` asks for is there.
+pub(super) fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
+    selector.iter().all(|(k, v)| labels.get(k) == Some(v))
+}
+
+fn sorted(mut members: Vec<Member>) -> Vec<Member> {
+    members.sort_by(|a, b| {
+        (a.address, a.endpoint.port, &a.endpoint.pod, !a.ready).cmp(&(
+            b.address,
+            b.endpoint.port,
+            &b.endpoint.pod,
+            !b.ready,
+        ))
+    });
+    members.dedup_by(|a, b| a.address == b.address && a.endpoint.port == b.endpoint.port);
+    members
+}
+
+/// What the port declares, by `appProtocol`, else by the prefix of its name.
+pub(super) fn protocol(port: &ServicePort) -> wire::Protocol {
+    let declared = match &port.app_protocol {
+        Some(app) => app.rsplit('/').next().unwrap_or(app).to_ascii_lowercase(),
+        None => port.name.split('-').next().unwrap_or_default().to_ascii_lowercase(),
+    };
+    match declared.as_str() {
+        "http" | "ws" | "http1" => wire::Protocol::Http1,
+        "http2" | "h2c" | "grpc" => wire::Protocol::Http2,
+        "tcp" | "mongo" | "mysql" | "redis" | "postgres" | "postgresql" | "kafka" => wire::Protocol::Tcp,
+        "tls" | "https" | "wss" => wire::Protocol::Tls,
+        _ => wire::Protocol::Unspecified,
+    }
+}

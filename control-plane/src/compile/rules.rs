@@ -1,0 +1,234 @@
+//! DestinationRules: which subsets a Service has for a client, and how connections to it are made.
+
+use super::catalog::{Catalog, Member, selects};
+use super::duration;
+use super::scope::{Attached, Host, Scoped, is_exported, resolve};
+use super::{Name, Settings};
+use crate::index::Resources;
+use crate::problem::{Problem, Severity};
+use causeway_crds::destination_rule::{DestinationRuleSpec, Subset};
+use causeway_crds::traffic_policy::{TlsMode, TrafficPolicy};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+#[derive(Debug, Default)]
+pub(super) struct Rules {
+    by_service: BTreeMap<Name, Scoped<DestinationRuleSpec>>,
+}
+
+/// A subset as one client sees it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found<'a> {
+    rule: &'a Attached<DestinationRuleSpec>,
+    pub(super) subset: &'a Subset,
+    /// Namespace of a consumer's rule, empty for the producer's.
+    pub(super) consumer: &'a str,
+}
+
+/// How connections are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Connection {
+    /// 0: the proxy's default.
+    pub(super) connect_timeout_ms: u64,
+    pub(super) plaintext: bool,
+}
+
+impl Rules {
+    pub(super) fn new(
+        resources: &Resources,
+        catalog: &Catalog,
+        settings: &Settings,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let mut rules = Self::default();
+        for rule in resources.destination_rules.values() {
+            let meta = &rule.meta;
+            if meta.is_unsupported("spec.workloadSelector") {
+                continue;
+            }
+            examine(rule, problems);
+            let host = &rule.spec.host;
+            let names = match resolve(host, &meta.key.namespace, catalog, settings) {
+                Host::Service(name) => vec![name],
+                Host::Wildcard(names) if !names.is_empty() => names,
+                _ => {
+                    let message =
+                        format!("no Service `{}` is known in namespace {}", host.escape_debug(), meta.key.namespace);
+                    let advice = "Correct the name (svc, svc.ns or the full name), or create the Service.";
+                    problems.push(meta.problem(Severity::Error, "unknown_host", "spec.host", message, advice));
+                    continue;
+                }
+            };
+            for name in names {
+                let (is_exact, host_length) = (!host.starts_with('*'), host.len());
+                let attached = Attached { resource: Arc::clone(rule), is_exact, host_length };
+                rules.by_service.entry(name.clone()).or_default().attach(&name, attached);
+            }
+        }
+        rules.conflicts(problems);
+        rules
+    }
+
+    /// One rule per Service and namespace is what people expect; several merge, and the later ones hear of it.
+    fn conflicts(&self, problems: &mut Vec<Problem>) {
+        for scoped in self.by_service.values() {
+            for list in std::iter::once(&scoped.producer).chain(scoped.consumers.values()) {
+                for (at, later) in list.iter().enumerate().skip(1) {
+                    let first = list[..at].iter().find(|a| a.is_exact == later.is_exact);
+                    let Some(first) = first else { continue };
+                    for (index, subset) in later.resource.spec.subsets.iter().enumerate() {
+                        let earlier =
+                            list[..at].iter().find(|a| a.resource.spec.subsets.iter().any(|s| s.name == subset.name));
+                        if let Some(earlier) = earlier {
+                            let message = format!(
+                                "subset `{}` is already defined by {}, which wins",
+                                subset.name,
+                                earlier.meta().key
+                            );
+                            let field = format!("spec.subsets[{index}].name");
+                            problems.push(later.meta().problem(
+                                Severity::Warning,
+                                "duplicate_subset",
+                                &field,
+                                message,
+                                "Rename or remove it.",
+                            ));
+                        }
+                    }
+                    if first.resource.spec.traffic_policy.is_some() && later.resource.spec.traffic_policy.is_some() {
+                        let message =
+                            format!("{} has a traffic policy for the same Service and wins", first.meta().key);
+                        let field = "spec.trafficPolicy";
+                        problems.push(later.meta().problem(
+                            Severity::Warning,
+                            "conflicting_rule",
+                            field,
+                            message,
+                            "Merge the two.",
+                        ));
+                    }
+                }
+            }
+        }
+    }
+
+    fn seen<'a>(
+        &'a self,
+        service: &Name,
+        client: &str,
+    ) -> impl Iterator<Item = (&'a Attached<DestinationRuleSpec>, bool)> {
+        let lists = self.by_service.get(service).map(|s| s.seen_by(client)).unwrap_or_default();
+        let client = client.to_owned();
+        lists
+            .into_iter()
+            .zip([true, false])
+            .flat_map(|(list, is_consumer)| {
+                // An exact host before a wildcard.
+                let exact = list.iter().filter(|a| a.is_exact);
+                exact.chain(list.iter().filter(|a| !a.is_exact)).map(move |a| (a, is_consumer))
+            })
+            .filter(move |(a, _)| is_exported(&a.resource.spec.export_to, a.meta(), &client))
+    }
+
+    /// The subset `name` of `service` as clients of namespace `client` see it.
+    pub(super) fn subset<'a>(&'a self, service: &Name, name: &str, client: &str) -> Option<Found<'a>> {
+        self.seen(service, client).find_map(|(rule, is_consumer)| {
+            let (index, subset) = rule.resource.spec.subsets.iter().enumerate().find(|(_, s)| s.name == name)?;
+            if rule.meta().is_unsupported(&format!("spec.subsets[{index}]")) && is_broken(rule, index) {
+                return None;
+            }
+            let consumer = if is_consumer { rule.meta().key.namespace.as_str() } else { "" };
+            Some(Found { rule, subset, consumer })
+        })
+    }
+
+    /// Whether some rule that a client of `client` sees defines the subset, usable or not.
+    pub(super) fn names_subset(&self, service: &Name, name: &str, client: &str) -> bool {
+        self.seen(service, client).any(|(rule, _)| rule.resource.spec.subsets.iter().any(|s| s.name == name))
+    }
+
+    /// How clients of `client` connect: the first policy that says so, from the narrowest to the widest.
+    pub(super) fn connection(&self, service: &Name, subset: Option<Found<'_>>, client: &str) -> Connection {
+        let of_subset = subset.and_then(|f| f.subset.traffic_policy.as_ref());
+        let of_rule = subset.and_then(|f| f.rule.resource.spec.traffic_policy.as_ref());
+        let wider: Vec<&TrafficPolicy> =
+            self.seen(service, client).filter_map(|(r, _)| r.resource.spec.traffic_policy.as_ref()).collect();
+        let policies: Vec<&TrafficPolicy> = of_subset.into_iter().chain(of_rule).chain(wider).collect();
+        let timeout =
+            policies.iter().find_map(|p| p.connection_pool.as_ref()?.tcp.as_ref()?.connect_timeout.as_deref());
+        let tls = policies.iter().find_map(|p| p.tls.as_ref()?.mode);
+        Connection {
+            connect_timeout_ms: timeout.and_then(duration::millis).unwrap_or_default(),
+            plaintext: tls == Some(TlsMode::Disable),
+        }
+    }
+
+    /// Every subset of every Service: `(service, consumer or empty, subset)`.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Name, &str, &Subset)> {
+        self.by_service.iter().flat_map(|(service, scoped)| {
+            let producer = scoped.producer.iter().map(|a| ("", a));
+            let consumers = scoped.consumers.iter().flat_map(|(ns, list)| list.iter().map(move |a| (ns.as_str(), a)));
+            let all = producer.chain(consumers);
+            all.flat_map(move |(consumer, a)| a.resource.spec.subsets.iter().map(move |s| (service, consumer, s)))
+        })
+    }
+}
+
+/// A field of the subset itself, rather than of its traffic policy, is not understood.
+fn is_broken(rule: &Attached<DestinationRuleSpec>, index: usize) -> bool {
+    let policy = format!("spec.subsets[{index}].trafficPolicy");
+    let subset = format!("spec.subsets[{index}]");
+    rule.meta().unsupported.iter().any(|u| u.starts_with(&subset) && !u.starts_with(&policy))
+}
+
+/// Whether a member belongs to the subset.
+pub(super) fn belongs(subset: &Subset, member: &Member) -> bool {
+    match &member.pod {
+        Some(pod) => selects(&subset.labels, &pod.meta.labels),
+        None => subset.labels.is_empty(),
+    }
+}
+
+fn examine(rule: &crate::source::resource::DestinationRule, problems: &mut Vec<Problem>) {
+    let spec = &rule.spec;
+    let of_subsets = spec.subsets.iter().enumerate();
+    let of_subsets = of_subsets.map(|(i, s)| (format!("spec.subsets[{i}].trafficPolicy"), s.traffic_policy.as_ref()));
+    for (path, policy) in
+        std::iter::once(("spec.trafficPolicy".to_owned(), spec.traffic_policy.as_ref())).chain(of_subsets)
+    {
+        let Some(policy) = policy else { continue };
+        let timeout =
+            policy.connection_pool.as_ref().and_then(|p| p.tcp.as_ref()).and_then(|t| t.connect_timeout.as_deref());
+        if let Some(text) = timeout.filter(|t| duration::millis(t).is_none()) {
+            let field = format!("{path}.connectionPool.tcp.connectTimeout");
+            problems.push(duration::problem(&rule.meta, &field, text, "the default is used"));
+        }
+        let mode = policy.tls.as_ref().and_then(|t| t.mode);
+        if let Some(mode @ (TlsMode::Simple | TlsMode::Mutual)) = mode {
+            let message = format!(
+                "tls mode {mode:?} is not implemented yet: meshed endpoints get mutual TLS of the mesh, others plain text"
+            );
+            let field = format!("{path}.tls.mode");
+            problems.push(rule.meta.problem(
+                Severity::Error,
+                "not_implemented",
+                &field,
+                message,
+                "Use ISTIO_MUTUAL or DISABLE.",
+            ));
+        }
+    }
+    for (index, subset) in spec.subsets.iter().enumerate() {
+        if spec.subsets[..index].iter().any(|s| s.name == subset.name) {
+            let message = format!("subset `{}` is defined twice; the first is used", subset.name);
+            let field = format!("spec.subsets[{index}].name");
+            problems.push(rule.meta.problem(
+                Severity::Error,
+                "duplicate_subset",
+                &field,
+                message,
+                "Rename or remove it.",
+            ));
+        }
+    }
+}

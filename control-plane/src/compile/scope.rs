@@ -1,0 +1,110 @@
+//! Who a VirtualService or DestinationRule holds for: in the Service's own namespace (producer) for every client, elsewhere
+//! (consumer) for the clients of its own namespace only.
+
+use super::catalog::Catalog;
+use super::{Name, Settings};
+use crate::source::Meta;
+use crate::source::resource::Custom;
+use causeway_mesh::name;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A resource that names a Service, by one of its hosts.
+#[derive(Debug)]
+pub(super) struct Attached<S> {
+    pub(super) resource: Arc<Custom<S>>,
+    /// Not by a wildcard.
+    pub(super) is_exact: bool,
+    /// Length of the host as written.
+    pub(super) host_length: usize,
+}
+
+impl<S> Clone for Attached<S> {
+    fn clone(&self) -> Self {
+        Self { resource: Arc::clone(&self.resource), ..*self }
+    }
+}
+
+impl<S> Attached<S> {
+    pub(super) fn meta(&self) -> &Meta {
+        &self.resource.meta
+    }
+}
+
+/// The resources that name one Service, the oldest first.
+#[derive(Debug)]
+pub(super) struct Scoped<S> {
+    pub(super) producer: Vec<Attached<S>>,
+    pub(super) consumers: BTreeMap<String, Vec<Attached<S>>>,
+}
+
+impl<S> Default for Scoped<S> {
+    fn default() -> Self {
+        Self { producer: Vec::new(), consumers: BTreeMap::new() }
+    }
+}
+
+impl<S> Scoped<S> {
+    pub(super) fn attach(&mut self, service: &Name, attached: Attached<S>) {
+        let namespace = attached.meta().key.namespace.clone();
+        let list =
+            if namespace == service.0 { &mut self.producer } else { self.consumers.entry(namespace).or_default() };
+        // The same resource may name a Service by two of its hosts.
+        let same = |a: &&mut Attached<S>| Arc::ptr_eq(&a.resource, &attached.resource);
+        if let Some(before) = list.iter_mut().find(same) {
+            if (attached.is_exact, attached.host_length) > (before.is_exact, before.host_length) {
+                *before = attached;
+            }
+            return;
+        }
+        list.push(attached);
+        list.sort_by(|a, b| age(a.meta()).cmp(&age(b.meta())));
+    }
+
+    /// Those of the client's own namespace (they win), then those of the Service's.
+    pub(super) fn seen_by(&self, client: &str) -> [&[Attached<S>]; 2] {
+        [self.consumers.get(client).map_or(&[], Vec::as_slice), &self.producer]
+    }
+}
+
+/// Older first, then by name, then our own group before others.
+pub(super) fn age(meta: &Meta) -> (i64, &str, &str, &str) {
+    // A source that does not know the creation (a directory) makes all equally old.
+    (meta.created, &meta.key.namespace, &meta.key.name, &meta.key.group)
+}
+
+/// What a host of a resource means.
+pub(super) enum Host {
+    /// This Service.
+    Service(Name),
+    /// Every Service whose full name ends so (`.prod.svc.cluster.local`).
+    Wildcard(Vec<Name>),
+    /// Nothing that is known.
+    Unknown,
+}
+
+/// Resolves `host` as it stands in a resource of `namespace`.
+pub(super) fn resolve(host: &str, namespace: &str, catalog: &Catalog, settings: &Settings) -> Host {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    if let Some(suffix) = host.strip_prefix('*') {
+        let full = |(ns, name): &Name| format!("{name}.{ns}.svc.{}", settings.cluster_domain);
+        return Host::Wildcard(catalog.services.keys().filter(|s| full(s).ends_with(suffix)).cloned().collect());
+    }
+    match name::service(&host, namespace, &settings.cluster_domain) {
+        Some(found) if found.pod.is_none() => {
+            let name = (found.namespace, found.service);
+            if catalog.services.contains_key(&name) { Host::Service(name) } else { Host::Unknown }
+        }
+        _ => Host::Unknown,
+    }
+}
+
+/// Whether a resource with this `exportTo` is seen by clients of namespace `client`.
+pub(super) fn is_exported(export_to: &[String], meta: &Meta, client: &str) -> bool {
+    export_to.is_empty()
+        || export_to.iter().any(|to| match to.as_str() {
+            "*" => true,
+            "." => meta.key.namespace == client,
+            namespace => namespace == client,
+        })
+}

@@ -1,0 +1,184 @@
+//! Who may come in.
+
+use super::*;
+use causeway_mesh::wire::MtlsMode;
+
+fn inbound(extra: &[String]) -> (wire::Inbound, Vec<String>) {
+    let model = model(&format!("{}{}", prodsvc(), extra.concat()));
+    let client = Client { namespace: "prod".into(), account: "stable-sa".into(), pod: "stable".into() };
+    (model.workload(&client).inbound.unwrap(), found(&model))
+}
+
+fn policy(spec: &str) -> (wire::Inbound, Vec<String>) {
+    inbound(&[custom("AuthorizationPolicy", "prod", "p", spec)])
+}
+
+#[test]
+fn nothing_said_is_strict_and_as_the_settings_have_it() {
+    let (inbound, _) = inbound(&[]);
+    assert_eq!((inbound.mode(), inbound.default_verdict()), (MtlsMode::MtlsStrict, wire::Verdict::Allow));
+    assert!(inbound.policies.is_empty());
+}
+
+#[test]
+fn principals_are_whole_identities_in_any_of_their_forms() {
+    let spec = "rules:\n- from:\n  - source:\n      principals: [cluster.local/ns/dev/sa/web, 'spiffe://cluster.local/ns/dev/sa/a.b', '*']\n      serviceAccounts: [dev/x, own]\n  to: [{operation: {methods: [GET], paths: [/a, /b*, '*c', '*'], ports: ['8080'], hosts: ['*.Example.com']}}]";
+    let (inbound, problems) = policy(spec);
+    assert_eq!(problems, [] as [&str; 0]);
+    let rule = &inbound.policies[0].rules[0];
+    let id = |rest: &str| format!("spiffe://cluster.local/ns/{rest}");
+    assert_eq!(
+        rule.from[0].principals,
+        [id("dev/sa/web"), id("dev/sa/a.b"), "*".into(), id("dev/sa/x"), id("prod/sa/own")]
+    );
+    use wire::string_match::Kind;
+    let paths: Vec<Kind> = rule.to[0].paths.iter().map(|p| p.kind.clone().unwrap()).collect();
+    assert_eq!(
+        paths,
+        [Kind::Exact("/a".into()), Kind::Prefix("/b".into()), Kind::Suffix("c".into()), Kind::Present(true)]
+    );
+    assert_eq!(rule.to[0].hosts[0].kind, Some(Kind::Suffix(".example.com".into())));
+    assert_eq!(rule.to[0].ports, [8080]);
+}
+
+#[test]
+fn what_is_not_understood_fails_closed_in_an_allow_policy() {
+    let cases = [
+        (
+            "- from: [{source: {principals: ['*/sa/web']}}]",
+            "invalid_principal spec.rules[0].from[0].source.principals[0]",
+        ),
+        (
+            "- from: [{source: {principals: [cluster.local/ns/dev/sa/*]}}]",
+            "invalid_principal spec.rules[0].from[0].source.principals[0]",
+        ),
+        ("- from: [{source: {namespaces: ['dev*']}}]", "invalid_namespace spec.rules[0].from[0].source.namespaces[0]"),
+        ("- from: [{source: {ipBlocks: [10.0.0.0/8]}}]", "not_implemented spec.rules[0].from[0].source.ipBlocks"),
+        ("- from: [{source: {principal: [a]}}]", "unknown_field spec.rules[0].from[0].source.principal"),
+        ("- from: [{source: {principals: []}}]", "empty_in_rule spec.rules[0].from[0].source.principals"),
+        ("- from: []", "empty_in_rule spec.rules[0].from"),
+        ("- form: [{source: {namespaces: [dev]}}]", "unknown_field spec.rules[0].form"),
+        ("- when: [{key: 'request.headers[x]', values: [y]}]", "not_implemented spec.rules[0].when"),
+        ("- to: [{operation: {ports: [http]}}]", "invalid_port spec.rules[0].to[0].operation.ports[0]"),
+        ("- to: [{operation: {methods: ['G*']}}]", "invalid_method spec.rules[0].to[0].operation.methods[0]"),
+        ("- to: [{operation: {paths: ['/a/{*}']}}]", "invalid_pattern spec.rules[0].to[0].operation.paths[0]"),
+        ("- to: [{operation: {hosts: ['a:80']}}]", "invalid_pattern spec.rules[0].to[0].operation.hosts[0]"),
+    ];
+    for (rule, want) in cases {
+        let (inbound, problems) = policy(&format!("rules:\n{rule}"));
+        assert_eq!(problems, [want], "{rule}");
+        assert_eq!(inbound.policies.len(), 1, "{rule}");
+        assert!(inbound.policies[0].rules.is_empty(), "{rule}");
+    }
+}
+
+#[test]
+fn what_is_not_understood_denies_more_in_a_deny_policy() {
+    let spec = "action: DENY\nrules:\n- from: [{source: {principals: ['*/sa/web']}}]\n  to: [{operation: {paths: [/x]}}]\n- when: [{key: k}]\n  to: [{operation: {ports: ['1']}}]";
+    let (inbound, _) = policy(spec);
+    let rules = &inbound.policies[0].rules;
+    assert!(rules[0].from.is_empty() && rules[0].to.len() == 1);
+    assert_eq!(rules[1].to[0].ports, [1]);
+    let (inbound, problems) = policy("acton: DENY\nrules: [{}]");
+    assert_eq!(problems, ["unknown_field spec.acton"]);
+    assert!(inbound.policies[0].rules.is_empty(), "a mistyped action must not become an allowance");
+    let (inbound, _) = policy("action: DENY\nrulez: []");
+    assert_eq!(inbound.policies[0].rules, [wire::Rule::default()]);
+}
+
+#[test]
+fn a_policy_without_rules_allows_nothing_and_an_empty_rule_everything() {
+    let (inbound, problems) = policy("{}");
+    assert_eq!((inbound.policies[0].rules.len(), problems.len()), (0, 0));
+    let (inbound, problems) = policy("rules: [{}]");
+    assert_eq!(inbound.policies[0].rules, [wire::Rule::default()]);
+    assert_eq!(problems, [] as [&str; 0]);
+}
+
+#[test]
+fn any_method_is_still_a_condition_on_http() {
+    let (inbound, _) = policy("rules: [{to: [{operation: {methods: ['*']}}]}]");
+    let operation = &inbound.policies[0].rules[0].to[0];
+    assert!(operation.methods.is_empty() && operation.paths.len() == 1);
+}
+
+#[test]
+fn custom_denies_and_audit_does_nothing() {
+    let (inbound, problems) =
+        policy("action: CUSTOM\nprovider: {name: x}\nrules: [{to: [{operation: {paths: [/x]}}]}]");
+    assert_eq!(inbound.policies[0].verdict(), wire::Verdict::Deny);
+    assert_eq!(inbound.policies[0].rules[0].to.len(), 1);
+    assert_eq!(problems, ["not_implemented spec.action", "not_implemented spec.provider"]);
+    let (inbound, _) = policy("action: AUDIT\nrules: [{}]");
+    assert!(inbound.policies.is_empty());
+}
+
+#[test]
+fn selectors_and_the_root_namespace_choose_the_pods() {
+    let of =
+        |namespace: &str, spec: &str| inbound(&[custom("AuthorizationPolicy", namespace, "p", spec)]).0.policies.len();
+    assert_eq!(of("prod", "selector: {matchLabels: {version: stable}}"), 1);
+    assert_eq!(of("prod", "selector: {matchLabels: {version: canary}}"), 0);
+    assert_eq!(of("dev", "{}"), 0);
+    assert_eq!(of("causeway-system", "{}"), 1);
+    assert_eq!(of("causeway-system", "selector: {matchLabels: {version: canary}}"), 0);
+    assert_eq!(of("prod", "selector: {matchExpressions: []}"), 1);
+}
+
+#[test]
+fn cluster_local_stands_for_the_own_trust_domain() {
+    let settings = Settings { trust_domain: "prod.example".into(), ..Settings::default() };
+    let spec = "rules: [{from: [{source: {principals: [cluster.local/ns/dev/sa/web, other.example/ns/dev/sa/web]}}]}]";
+    let model =
+        compiled(events(&format!("{}{}", prodsvc(), custom("AuthorizationPolicy", "prod", "p", spec))), &settings);
+    let workload = model.workload(&Client { namespace: "prod".into(), account: "a".into(), pod: "stable".into() });
+    let principals = &workload.inbound.unwrap().policies[0].rules[0].from[0].principals;
+    assert_eq!(*principals, ["spiffe://prod.example/ns/dev/sa/web", "spiffe://other.example/ns/dev/sa/web"]);
+}
+
+#[test]
+fn the_narrowest_peer_authentication_wins() {
+    let peer = |namespace: &str, name: &str, spec: &str| custom("PeerAuthentication", namespace, name, spec);
+    let mode = |all: &[String]| {
+        let (inbound, _) = inbound(all);
+        (inbound.mode(), inbound.ports.iter().map(|p| (p.port, p.mode())).collect::<Vec<_>>())
+    };
+    use MtlsMode::*;
+    let mesh = peer("causeway-system", "m", "mtls: {mode: PERMISSIVE}");
+    let namespace = peer("prod", "n", "mtls: {mode: STRICT}");
+    let pod = peer(
+        "prod",
+        "w",
+        "selector: {matchLabels: {app: prodsvc}}\nmtls: {mode: UNSET}\nportLevelMtls: {8080: {mode: DISABLE}, 9: {mode: UNSET}}",
+    );
+    assert_eq!(mode(std::slice::from_ref(&mesh)), (MtlsPermissive, vec![]));
+    assert_eq!(mode(&[mesh.clone(), namespace.clone()]), (MtlsStrict, vec![]));
+    assert_eq!(mode(&[mesh.clone(), namespace, pod.clone()]), (MtlsStrict, vec![(8080, MtlsDisable)]));
+    assert_eq!(mode(&[mesh.clone(), pod]), (MtlsPermissive, vec![(8080, MtlsDisable)]));
+    let typo = peer("prod", "t", "mtlss: {mode: STRICT}");
+    assert_eq!(mode(&[mesh, typo]), (MtlsStrict, vec![]));
+}
+
+#[test]
+fn probes_of_the_pods_spec_are_listed_with_their_ports_resolved() {
+    let text = "apiVersion: v1
+kind: Pod
+metadata:
+  name: p
+  namespace: prod
+  ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: api-7d9f8b, uid: u, controller: true}]
+spec:
+  containers:
+  - name: c
+    ports: [{name: web, containerPort: 8080}]
+    livenessProbe: {httpGet: {path: '/healthz?full=1', port: web}}
+    readinessProbe: {tcpSocket: {port: 9000}}
+    startupProbe: {grpc: {port: 9001}}
+";
+    let workload =
+        model(text).workload(&Client { namespace: "prod".into(), account: "default".into(), pod: "p".into() });
+    let probes: Vec<_> = workload.inbound.unwrap().probes.into_iter().map(|p| (p.port, p.path)).collect();
+    let grpc = Some(causeway_mesh::policy::GRPC_HEALTH.to_owned());
+    assert_eq!(probes, [(8080, Some("/healthz".into())), (9000, None), (9001, grpc)]);
+    assert_eq!(workload.workload_name, "api");
+}

@@ -1,0 +1,167 @@
+//! What holds for every configuration.
+
+use super::*;
+use causeway_mesh::config::decode;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use prost::Message;
+
+/// Small resources that meet, contradict and miss each other in many ways.
+fn pieces() -> Vec<String> {
+    let mut all = vec![
+        service(
+            "prod",
+            "a",
+            "clusterIP: 10.96.0.1, selector: {app: a}, ports: [{name: http, port: 80, targetPort: 8080}]",
+        ),
+        service(
+            "prod",
+            "b",
+            "selector: {app: b}, ports: [{name: tcp, port: 80}, {name: x, port: 81, targetPort: web}]",
+        ),
+        service("dev", "a", "type: ExternalName, externalName: a.prod.svc.cluster.local"),
+        service("dev", "out", "type: ExternalName, externalName: example.com"),
+        service("prod", "h", "clusterIP: None, selector: {app: a}, ports: [{port: 8080}]"),
+        pod("prod", "a-1", "10.0.0.1", "app: a, v: one"),
+        pod("prod", "a-2", "10.0.0.2", "app: a, v: two"),
+        pod("prod", "b-1", "10.0.0.3", "app: b"),
+        pod("prod", "b-2", "10.0.0.3", "app: b"),
+        pod("dev", "web", "fd00::9", "app: web"),
+        custom(
+            "DestinationRule",
+            "prod",
+            "a",
+            "host: a\nsubsets: [{name: one, labels: {v: one}}, {name: two, labels: {v: two}}]",
+        ),
+        custom(
+            "DestinationRule",
+            "prod",
+            "a2",
+            "host: a.prod\nsubsets: [{name: two, labels: {v: one}}]\ntrafficPolicy: {tls: {mode: DISABLE}}",
+        ),
+        custom("DestinationRule", "dev", "a", "host: a.prod\nsubsets: [{name: one, labels: {v: two}}]"),
+        custom(
+            "DestinationRule",
+            "prod",
+            "all",
+            "host: '*.prod.svc.cluster.local'\ntrafficPolicy: {connectionPool: {tcp: {connectTimeout: 1s}}}",
+        ),
+        custom("PeerAuthentication", "prod", "p", "mtls: {mode: PERMISSIVE}"),
+        custom(
+            "PeerAuthentication",
+            "prod",
+            "q",
+            "mtls: {mode: DISABLE}\nportLevelMtls: {80: {mode: STRICT}, 99999: {}}",
+        ),
+        custom(
+            "AuthorizationPolicy",
+            "prod",
+            "p",
+            "rules: [{from: [{source: {namespaces: [dev]}}], to: [{operation: {methods: ['*'], notPaths: ['/x*']}}]}]",
+        ),
+        custom(
+            "AuthorizationPolicy",
+            "prod",
+            "q",
+            "action: DENY\nrules: [{from: [{source: {notPrincipals: ['*']}}]}, {when: [{key: x}]}, {to: [{operation: {hosts: [a*]}}]}]",
+        ),
+    ];
+    let routes = [
+        "- route: [{destination: {host: a.prod, subset: one}, weight: 1}, {destination: {host: a.prod, subset: two}, weight: 2.5}, {destination: {host: a.prod, subset: none}}]",
+        "- match: [{uri: {prefix: /x}}, {headers: {X-A: {}}, queryParams: {q: {regex: a+}}}, {authority: {exact: A.prod}}]\n  route: [{destination: {host: a.prod}}, {destination: {host: b.prod, port: {number: 81}}, weight: 0}]\n  timeout: 2s",
+        "- match: [{method: {exact: GET}}, {method: {exact: 'a b'}}, {uri: {regex: '('}}]\n  route: [{destination: {host: nosuch}}]\n  split: {key: {cookie: user}}",
+        "- match: [{uri: {prefix: /}}]\n  route: [{destination: {host: a.prod}, weight: 3}, {destination: {host: a.prod}, weight: 4}]\n  split: {key: {sourceIdentity: false}}",
+        "- redirect: {uri: /}\n- {}",
+    ];
+    for (index, http) in routes.iter().enumerate() {
+        for namespace in ["dev", "prod"] {
+            for host in ["a.prod", "'*.prod.svc.cluster.local'", "b.prod"] {
+                let name = format!("v{index}-{}", all.len());
+                all.push(custom("VirtualService", namespace, &name, &format!("hosts: [{host}]\nhttp:\n{http}")));
+            }
+        }
+    }
+    all.push(custom("VirtualService", "prod", "tcp", "hosts: [b]\ntcp:\n- match: [{port: 80}]\n  route: [{destination: {host: b}, weight: 1}, {destination: {host: a}, weight: 1}]"));
+    all
+}
+
+const ASKED: &[&str] = &[
+    "a.prod:80",
+    "a:80",
+    "b.prod.svc.cluster.local:80",
+    "b.prod:81",
+    "out:443",
+    "10.96.0.1:80",
+    "10.0.0.1:8080",
+    "10.0.0.3:80",
+    "[fd00::9]:8080",
+    "h.prod:8080",
+    "a-1.h.prod:8080",
+    "nosuch.prod:80",
+    "a.prod:0",
+    "example.com:443",
+    "%:1",
+];
+
+fn clients() -> Vec<Client> {
+    let web = client("dev");
+    vec![web, client("prod"), Client { namespace: "prod".into(), account: "a-1-sa".into(), pod: "a-1".into() }]
+}
+
+/// Everything that the model says, as the resources of the wire.
+fn answers(model: &Model) -> Vec<wire::Resource> {
+    use wire::resource::Body;
+    let resource =
+        |name: String, body| wire::Resource { name, version: 1, body: Some(body), ..wire::Resource::default() };
+    let mut all = Vec::new();
+    for client in clients() {
+        all.push(resource("workload".into(), Body::Workload(model.workload(&client))));
+        for text in ASKED.iter().map(|t| (*t).to_owned()).chain(model.prefetch(&client)) {
+            let destination = model.destination(&client, &text);
+            for backend in &destination.backends {
+                let endpoints =
+                    model.endpoints(&backend.name).unwrap_or_else(|| panic!("no endpoints for {}", backend.name));
+                all.push(resource(format!("endpoints/{}", backend.name), Body::Endpoints(endpoints)));
+            }
+            all.push(resource(format!("destination/{text}"), Body::Destination(destination)));
+        }
+    }
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn order_changes_nothing(chosen in subsequence(pieces(), 0..=48).prop_shuffle()) {
+        let read: Vec<Event> = chosen.iter().flat_map(|text| events(text)).collect();
+        let one = compiled(read.clone(), &Settings::default());
+        let mut sorted = read;
+        sorted.sort_by_key(|e| match e {
+            Event::Upsert { resource, .. } => Some(resource.meta().key.clone()),
+            _ => None,
+        });
+        let other = compiled(sorted, &Settings::default());
+        prop_assert_eq!(one.problems(), other.problems());
+        prop_assert_eq!(answers(&one), answers(&other));
+    }
+
+    #[test]
+    fn every_answer_passes_the_wire_and_is_accepted(chosen in subsequence(pieces(), 0..=48)) {
+        let model = model(&chosen.concat());
+        for resource in answers(&model) {
+            let back = wire::Resource::decode(resource.encode_to_vec().as_slice()).unwrap();
+            prop_assert_eq!(&back, &resource);
+            let decoded = decode(&back);
+            prop_assert!(decoded.is_ok(), "{:?}: {:?}", resource, decoded.err());
+        }
+    }
+
+    #[test]
+    fn no_text_makes_a_lookup_panic(text in "[a-z0-9.:\\[\\]%@/ -]{0,40}", namespace in select(vec!["dev", "prod"])) {
+        let model = model(&prodsvc());
+        let destination = model.destination(&client(namespace), &text);
+        prop_assert_ne!(destination.kind(), Kind::Unspecified);
+        let _ = model.endpoints(&text);
+    }
+}

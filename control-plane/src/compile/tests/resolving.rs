@@ -1,0 +1,184 @@
+//! Names, addresses and endpoints.
+
+use super::*;
+
+#[test]
+fn short_names_are_those_of_the_clients_namespace() {
+    let model = model(&prodsvc());
+    assert_eq!(model.destination(&client("prod"), "prodsvc:80").canonical, "prodsvc.prod:80");
+    let unknown = model.destination(&client("dev"), "prodsvc:80");
+    assert_eq!((kind(&unknown), unknown.canonical.as_str()), (Kind::Unknown, "prodsvc:80"));
+}
+
+#[test]
+fn a_port_that_the_service_does_not_have_is_unknown() {
+    let model = model(&prodsvc());
+    for text in ["prodsvc.prod:81", "10.96.0.10:81", "example.com:443", "10.9.9.9:80", "", ":", "[::1]:80", "a b:80"] {
+        let destination = model.destination(&client("dev"), text);
+        assert_eq!((kind(&destination), destination.canonical.as_str()), (Kind::Unknown, text));
+        assert!(destination.split.is_none());
+    }
+}
+
+#[test]
+fn a_pods_own_address_is_that_pod_and_not_subject_to_the_routes_of_its_service() {
+    let model = model(&format!("{}{}", prodsvc(), custom("VirtualService", "prod", "v", SPLIT)));
+    let destination = model.destination(&client("dev"), "10.1.0.2:8080");
+    assert_eq!(kind(&destination), Kind::Pod);
+    assert!(destination.routes.is_empty());
+    assert_eq!(shares(destination.split.as_ref().unwrap()), [("10.1.0.2:8080", 1, 1)]);
+    let endpoints = model.endpoints("10.1.0.2:8080").unwrap().endpoints;
+    assert_eq!(endpoints[0].identity, "spiffe://cluster.local/ns/prod/sa/canary-sa");
+}
+
+fn headless() -> String {
+    [
+        service(
+            "prod",
+            "web",
+            "clusterIP: None, selector: {app: web}, ports: [{name: http, port: 80, targetPort: web}]",
+        ),
+        pod("prod", "web-0", "10.1.2.1", "app: web"),
+        pod("prod", "web-1", "10.1.2.2", "app: web"),
+    ]
+    .concat()
+}
+
+#[test]
+fn a_pod_of_a_headless_service_is_found_by_name_and_address_and_its_routes_hold() {
+    let spec = "hosts: [web]\nhttp:\n- match: [{uri: {prefix: /old}}]\n  route: [{destination: {host: web}}]";
+    let model = model(&format!("{}{}", headless(), custom("VirtualService", "prod", "v", spec)));
+    for text in ["web-1.web.prod.svc.cluster.local:8080", "web-1.web.prod:8080", "10.1.2.2:8080"] {
+        let destination = model.destination(&client("prod"), text);
+        assert_eq!((kind(&destination), destination.canonical.as_str()), (Kind::Pod, "10.1.2.2:8080"), "{text}");
+        assert_eq!(destination.routes.len(), 1);
+        assert_eq!(shares(destination.split.as_ref().unwrap()), [("10.1.2.2:8080", 1, 1)]);
+    }
+    for port in [80, 8080] {
+        let whole = model.destination(&client("prod"), &format!("web:{port}"));
+        assert_eq!((kind(&whole), whole.canonical.as_str()), (Kind::Service, "web.prod:80"));
+    }
+    assert_eq!(model.endpoints("web.prod:80").unwrap().endpoints.len(), 2);
+}
+
+#[test]
+fn slices_replace_pods_and_their_conditions_count() {
+    let slice = "---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: prodsvc-1, namespace: prod, labels: {kubernetes.io/service-name: prodsvc}}
+addressType: IPv4
+ports: [{name: http, port: 9090}]
+endpoints:
+- {addresses: [10.1.0.1], targetRef: {kind: Pod, name: stable}, zone: z1}
+- {addresses: [10.1.0.2], conditions: {ready: false}}
+- {addresses: [10.7.7.7]}
+- {addresses: [10.1.0.9]}
+- {addresses: [169.254.169.254]}
+";
+    let model = model(&format!("{}{slice}", prodsvc()));
+    let endpoints = model.endpoints("prodsvc.prod:80").unwrap().endpoints;
+    let got: Vec<_> =
+        endpoints.iter().map(|e| (e.address.as_str(), e.port, e.identity.as_str(), e.zone.as_str())).collect();
+    // 10.1.0.9 is a pod of dev: a slice of prod lends it no identity.
+    let want = [
+        ("10.1.0.1", 9090, "spiffe://cluster.local/ns/prod/sa/stable-sa", "z1"),
+        ("10.1.0.9", 9090, "", ""),
+        ("10.7.7.7", 9090, "", ""),
+    ];
+    assert_eq!(got, want);
+    assert_eq!(model.endpoints("prodsvc.prod:80/v1-stable").unwrap().endpoints.len(), 1);
+}
+
+#[test]
+fn while_every_endpoint_terminates_those_that_serve_are_used() {
+    let slice = "---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: s, namespace: prod, labels: {kubernetes.io/service-name: prodsvc}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints:
+- {addresses: [10.1.0.1], conditions: {ready: false, serving: true, terminating: true}}
+- {addresses: [10.1.0.2], conditions: {ready: false, serving: false, terminating: true}}
+";
+    let model = model(&format!("{}{slice}", prodsvc()));
+    let endpoints = model.endpoints("prodsvc.prod:80").unwrap().endpoints;
+    assert_eq!(endpoints.iter().map(|e| e.address.as_str()).collect::<Vec<_>>(), ["10.1.0.1"]);
+}
+
+#[test]
+fn an_alias_to_the_outside_is_external_and_one_to_the_own_machine_is_nothing() {
+    let text = [
+        service("dev", "api", "type: ExternalName, externalName: api.example.com"),
+        service("dev", "evil", "type: ExternalName, externalName: localhost"),
+        service("dev", "meta", "type: ExternalName, externalName: 169.254.169.254"),
+    ];
+    let model = model(&text.concat());
+    let destination = model.destination(&client("dev"), "api:443");
+    assert_eq!((kind(&destination), destination.external.as_str()), (Kind::External, "api.example.com:443"));
+    assert_eq!(kind(&model.destination(&client("dev"), "evil:15000")), Kind::Unknown);
+    assert_eq!(found(&model), ["refused_external_name spec.externalName"; 2]);
+}
+
+#[test]
+fn aliases_that_lead_round_are_reported_and_lead_nowhere() {
+    let text = [
+        service("dev", "a", "type: ExternalName, externalName: b.dev.svc.cluster.local"),
+        service("dev", "b", "type: ExternalName, externalName: a.dev.svc.cluster.local"),
+    ];
+    let model = model(&text.concat());
+    assert_eq!(found(&model), ["alias_loop spec.externalName"; 2]);
+    assert_eq!(kind(&model.destination(&client("dev"), "a:80")), Kind::Unknown);
+}
+
+#[test]
+fn the_declared_protocol_is_app_protocol_or_the_prefix_of_the_ports_name() {
+    use wire::Protocol::*;
+    let cases = [
+        ("name: http-web", Http1),
+        ("name: grpc", Http2),
+        ("name: postgres", Tcp),
+        ("name: https-x", Tls),
+        ("name: web", Unspecified),
+        ("name: tcp, appProtocol: kubernetes.io/h2c", Http2),
+        ("name: http, appProtocol: mysql", Tcp),
+    ];
+    for (port, want) in cases {
+        let model = model(&service("prod", "s", &format!("ports: [{{{port}, port: 80}}]")));
+        assert_eq!(model.destination(&client("dev"), "s.prod:80").protocol(), want, "{port}");
+    }
+}
+
+#[test]
+fn a_pod_that_has_finished_or_is_not_ready_is_no_endpoint() {
+    let text = prodsvc().replace("status: {podIP: 10.1.0.1}", "status: {podIP: 10.1.0.1, phase: Succeeded}").replace(
+        "status: {podIP: 10.1.0.2}",
+        "status: {podIP: 10.1.0.2, conditions: [{type: Ready, status: 'False'}]}",
+    );
+    assert!(model(&text).endpoints("prodsvc.prod:80").unwrap().endpoints.is_empty());
+    let published =
+        text.replace("selector: {app: prodsvc}", "publishNotReadyAddresses: true, selector: {app: prodsvc}");
+    assert_eq!(model(&published).endpoints("prodsvc.prod:80").unwrap().endpoints.len(), 1);
+}
+
+#[test]
+fn prefetch_names_what_the_namespace_offers_and_routes() {
+    let model = model(&format!(
+        "{}{}{}",
+        prodsvc(),
+        service("dev", "own", "ports: [{port: 90}]"),
+        custom("VirtualService", "dev", "v", SPLIT)
+    ));
+    assert_eq!(model.prefetch(&client("dev")), ["10.96.0.10:80", "own.dev.svc.cluster.local:90"]);
+    assert!(model.prefetch(&client("elsewhere")).is_empty());
+}
+
+#[test]
+fn every_pod_is_known_with_its_account() {
+    let bare = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: bare, namespace: dev}\nspec: {containers: []}\n";
+    let model = model(&format!("{}{bare}", prodsvc()));
+    assert_eq!(model.pod("prod", "stable"), Some(&PodInfo { account: "stable-sa".into(), meshed: true }));
+    assert_eq!(model.pod("dev", "bare"), Some(&PodInfo { account: "default".into(), meshed: false }));
+    assert_eq!(model.pod("dev", "nobody"), None);
+}
