@@ -80,7 +80,11 @@ pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// Whether the request is gRPC, so that an error must be said its way.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"))
+    // `application/grpc`, `application/grpc+proto`, never `application/grpc-web` (gRPC over HTTP/2, "Content-Type").
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.as_bytes().strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
 }
 
 /// Exactly one authority, that of the target or of `Host`; where there are both they agree. Empty only in HTTP/1.0.

@@ -87,10 +87,7 @@ impl Inbound {
         let mut first = BytesMut::new();
         // A strict port has nothing to hear from a silent client: mesh clients speak first.
         let found = if self.own.inbound().mode(app.port()) == MtlsMode::Strict {
-            match tokio::time::timeout(HANDSHAKE, sniff::client(&mut stream, &mut first)).await {
-                Ok(found) => found,
-                Err(_) => None,
-            }
+            tokio::time::timeout(HANDSHAKE, sniff::client(&mut stream, &mut first)).await.unwrap_or_default()
         } else {
             let dial = async { Some((Upstream::Plain(connect::tcp(app, CONNECT_TIMEOUT).await.ok()?), ())) };
             match sniff::both(&mut stream, &mut first, dial).await {

@@ -70,10 +70,9 @@ impl Outbound {
             }
             None => {
                 let (mut stream, mut first) = (stream, BytesMut::new());
-                match sniff::client(&mut stream, &mut first).await {
+                if sniff::client(&mut stream, &mut first).await.is_some() {
                     // What is no HTTP at all is answered by the guard.
-                    Some(_) => Box::pin(http::serve(self, stream, first, Named::ByRequest)).await,
-                    None => {}
+                    Box::pin(http::serve(self, stream, first, Named::ByRequest)).await;
                 }
             }
         }

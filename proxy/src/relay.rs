@@ -5,12 +5,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::connect::Upstream;
+use crate::metrics::Series;
 
 /// Buffer of each direction.
 const BUFFER: usize = 16 * 1024;
@@ -27,6 +29,48 @@ impl Count {
     /// `(to the caller, from the caller)` since the last call.
     pub fn take(&self) -> (u64, u64) {
         (self.0.0.swap(0, Ordering::Relaxed), self.0.1.swap(0, Ordering::Relaxed))
+    }
+}
+
+/// How often the bytes of a connection that lives on are reported.
+const REPORT: Duration = Duration::from_secs(5);
+
+/// As [`run`], reporting to `series` now and then and at the end. Returns the bytes sent to the caller in all.
+pub async fn run_reported<A: Io, B: Io>(caller: A, upstream: B, series: Option<&Series>) -> (u64, io::Result<()>) {
+    let count = Count::default();
+    // Whoever cuts the connection drops this future: what was counted until then is reported all the same.
+    let mut report = Report { count: &count, series, sent: 0 };
+    let mut copied = std::pin::pin!(run(caller, upstream, &count));
+    let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + REPORT, REPORT);
+    let result = loop {
+        tokio::select! {
+            result = &mut copied => break result,
+            _ = tick.tick() => report.now(),
+        }
+    };
+    report.now();
+    (report.sent, result)
+}
+
+struct Report<'r> {
+    count: &'r Count,
+    series: Option<&'r Series>,
+    sent: u64,
+}
+
+impl Report<'_> {
+    fn now(&mut self) {
+        let (sent, received) = self.count.take();
+        self.sent += sent;
+        if let Some(series) = self.series {
+            series.tcp_bytes(sent, received);
+        }
+    }
+}
+
+impl Drop for Report<'_> {
+    fn drop(&mut self) {
+        self.now();
     }
 }
 

@@ -37,7 +37,7 @@ pub fn main_from(args: Vec<OsString>) -> ExitCode {
     };
     let result = match (cli.command, cli.proxy) {
         (Some(Command::Redirect(args)), _) => crate::redirect::run(&args),
-        (None, Some(args)) => proxy(args),
+        (None, Some(args)) => proxy(&args),
         (None, None) => Err(anyhow::anyhow!("nothing to do; see --help")),
     };
     result.unwrap_or_else(|error| {
@@ -46,8 +46,8 @@ pub fn main_from(args: Vec<OsString>) -> ExitCode {
     })
 }
 
-fn proxy(args: ProxyArgs) -> anyhow::Result<ExitCode> {
-    let log = log(&args)?;
+fn proxy(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
+    let log = log(args)?;
     let (namespace, pod) = args
         .workload
         .split_once('/')
@@ -91,19 +91,20 @@ fn proxy(args: ProxyArgs) -> anyhow::Result<ExitCode> {
     // Every address is taken before anything serves, so that a mistake ends the start and not the traffic.
     let admin_listener = control.block_on(async { accept::bind(args.admin) }).context("--admin")?;
     let health_listener = control.block_on(async { accept::bind(args.health) }).context("--health")?;
-    let admin = Admin::new(tls.clone(), discovery, drain.clone(), registry, Arc::clone(&metrics), log, &args);
+    let admin = Admin::new(tls.clone(), discovery, drain.clone(), registry, Arc::clone(&metrics), log, args);
     control.spawn(admin::serve(Arc::clone(&admin), admin_listener, admin::Side::Operator));
     control.spawn(admin::serve(Arc::clone(&admin), health_listener, admin::Side::Health));
     control.spawn(Arc::clone(&admin).tell_readiness());
     control.spawn(signals(drain.clone()));
 
     let data = Data { args: args.clone(), tls, own, targets, metrics, log: access_log, drain: drain.clone() };
+    let (quiet, deadline) = (args.drain_quiet, args.drain_deadline);
     let cut = traffic.block_on(async move {
         data.listen()?;
         admin.listening();
         drain.reached(Phase::Draining).await;
         tracing::info!(open = drain.open(), "draining");
-        let cut = drain.finished(args.drain_quiet, args.drain_deadline).await;
+        let cut = drain.finished(quiet, deadline).await;
         let open = drain.open();
         drain.abort();
         tracing::info!(cut = if cut { open } else { 0 }, "ended");

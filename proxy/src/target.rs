@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use causeway_mesh::config::Destination;
+use causeway_mesh::config::{Backend, Destination};
 use tokio::sync::watch;
 
 use crate::clock;
@@ -81,31 +81,32 @@ impl Targets {
         self.discovery.touch(text);
     }
 
+    /// Makes the target of `text` from the newest configuration. Both maps are locked before the snapshot is looked at,
+    /// so that [`Targets::apply`], which locks after a snapshot is published, never misses what is being built.
     fn build(&self, text: &str, destination: Arc<Destination>) -> Arc<Target> {
-        let snapshot = Arc::clone(&self.snapshot.borrow());
-        let backends = destination
-            .backends
-            .iter()
-            .map(|backend| {
-                let mut known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
-                let state = known
-                    .get(&backend.name)
-                    .and_then(Weak::upgrade)
-                    .filter(|state| state.backend == *backend)
-                    .unwrap_or_else(|| {
-                        let state = Arc::new(BackendState::new(Arc::clone(backend)));
-                        known.insert(Arc::clone(&backend.name), Arc::downgrade(&state));
-                        state
-                    });
-                if let Some(endpoints) = snapshot.endpoints.get(&backend.name) {
-                    state.update(endpoints, |ip| self.own.is_self(ip));
-                }
-                state
-            })
-            .collect();
+        let mut targets = self.targets.write().unwrap_or_else(PoisonError::into_inner);
+        let destination = self.snapshot.borrow().destinations.get(text).map_or(destination, Arc::clone);
+        if let Some(held) = targets.get(text).filter(|t| Arc::ptr_eq(&t.destination, &destination)) {
+            return Arc::clone(held);
+        }
+        let backends = destination.backends.iter().map(|backend| self.backend(backend)).collect();
         let target = Arc::new(Target { text: text.into(), destination, backends, touched: AtomicI64::new(0) });
-        self.targets.write().unwrap_or_else(PoisonError::into_inner).insert(text.into(), Arc::clone(&target));
+        targets.insert(text.into(), Arc::clone(&target));
         target
+    }
+
+    fn backend(&self, backend: &Arc<Backend>) -> Arc<BackendState> {
+        let mut known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = known.get(&backend.name).and_then(Weak::upgrade).filter(|state| state.backend == *backend);
+        let state = held.unwrap_or_else(|| {
+            let state = Arc::new(BackendState::new(Arc::clone(backend)));
+            known.insert(Arc::clone(&backend.name), Arc::downgrade(&state));
+            state
+        });
+        if let Some(endpoints) = self.snapshot.borrow().endpoints.get(&backend.name) {
+            state.update(endpoints, |ip| self.own.is_self(ip));
+        }
+        state
     }
 
     /// Follows the configuration: endpoints first, so that no route points at a backend that is not filled yet.

@@ -11,7 +11,7 @@ use crate::access_log::Line;
 use crate::clock;
 use crate::connect::{self, CONNECT_TIMEOUT, Upstream};
 use crate::drain::Phase;
-use crate::relay::{self, Count, Io};
+use crate::relay::{self, Io};
 use crate::reply::Refusal;
 
 /// Judges the connection, connects to the application and relays.
@@ -64,25 +64,26 @@ async fn relay<S: Io>(
     follow: impl Future<Output = ()>,
 ) {
     let started = clock::now();
-    let count = Count::default();
     conn.series.tcp_opened();
     conn.series.tcp_bytes(0, first.len() as u64);
     let copied = async {
         upstream.write_all(&first).await?;
         drop(first);
-        relay::run(stream, upstream, &count).await
+        let (sent, result) = relay::run_reported(stream, upstream, Some(&conn.series)).await;
+        result.map(|()| sent)
     };
-    let flags = tokio::select! {
-        r = copied => if r.is_ok() { "-" } else { "UC" },
+    let (flags, sent) = tokio::select! {
+        result = copied => {
+            let result: std::io::Result<u64> = result;
+            (if result.is_ok() { "-" } else { "UC" }, result.unwrap_or(0))
+        }
         () = follow => {
             tracing::info!(peer = %conn.peer_text(), app = %conn.app.address(), "connection cut: policy changed");
             conn.inbound.metrics.refuse("inbound", causeway_mesh::reject::Reject::Denied.code());
-            "DC"
+            ("DC", 0)
         }
-        () = conn.inbound.drain.reached(Phase::Abort) => "DC",
+        () = conn.inbound.drain.reached(Phase::Abort) => ("DC", 0),
     };
-    let (sent, received) = count.take();
-    conn.series.tcp_bytes(sent, received);
     conn.series.tcp_closed();
     if conn.inbound.log.is_on() {
         let duration_ms = clock::now().duration_since(started).as_secs_f64() * 1e3;

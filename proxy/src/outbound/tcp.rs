@@ -11,7 +11,7 @@ use crate::clock;
 use crate::connect::Upstream;
 use crate::drain::Phase;
 use crate::metrics::Series;
-use crate::relay::{self, Count, Io};
+use crate::relay::{self, Io};
 use crate::target::Target;
 
 /// Connects and relays; the caller's connection is closed when no endpoint takes it.
@@ -66,7 +66,6 @@ pub async fn relay<S: Io>(
     series: Option<Arc<Series>>,
 ) {
     let started = clock::now();
-    let count = Count::default();
     if let Some(series) = &series {
         series.tcp_opened();
         series.tcp_bytes(0, first.len() as u64);
@@ -74,15 +73,14 @@ pub async fn relay<S: Io>(
     let copied = async {
         upstream.write_all(&first).await?;
         drop(first);
-        relay::run(stream, upstream, &count).await
+        let (sent, result) = relay::run_reported(stream, upstream, series.as_deref()).await;
+        result.map(|()| sent)
     };
-    let error = tokio::select! {
-        r = copied => r.err(),
-        () = outbound.drain.reached(Phase::Abort) => None,
+    let result: std::io::Result<u64> = tokio::select! {
+        result = copied => result,
+        () = outbound.drain.reached(Phase::Abort) => Ok(0),
     };
-    let (sent, received) = count.take();
     if let Some(series) = &series {
-        series.tcp_bytes(sent, received);
         series.tcp_closed();
     }
     if outbound.log.is_on() {
@@ -91,8 +89,8 @@ pub async fn relay<S: Io>(
             kind: "tcp",
             authority: text.to_owned(),
             duration_ms: clock::now().duration_since(started).as_secs_f64() * 1e3,
-            bytes_sent: sent,
-            flags: if error.is_some() { "UC" } else { "-" },
+            bytes_sent: *result.as_ref().unwrap_or(&0),
+            flags: if result.is_err() { "UC" } else { "-" },
             ..Line::default()
         });
     }
