@@ -42,7 +42,8 @@ impl Node {
         let prefix = format!("cw{}x{}", std::process::id(), NODES.fetch_add(1, Ordering::Relaxed));
         let namespace = Namespace::new(&format!("{prefix}node"), NODE_IP, address6(1));
         let name = &namespace.name;
-        namespace.ip_link(&["add", "br0", "type", "bridge", "forward_delay", "0"]);
+        // A fixed address: else the bridge takes its lowest port's, and pods' ARP entries go stale as pods come.
+        namespace.ip_link(&["add", "br0", "address", "02:00:00:00:00:01", "type", "bridge", "forward_delay", "0"]);
         namespace.ip_link(&["set", "br0", "up"]);
         must(&["ip", "-n", name, "addr", "add", "10.244.0.1/16", "dev", "br0"]);
         must(&["ip", "-n", name, "addr", "add", "fd00:244::1/64", "dev", "br0", "nodad"]);

@@ -266,8 +266,9 @@ impl Pod {
 
     /// Starts a client program of the harness in the background.
     pub fn background(&self, name: &str, arguments: &[&str]) -> Process {
-        let mut command = self.namespace.command("prlimit");
-        command.arg("--nofile=65536:65536").arg("--").arg(binary("causeway-test-app")).args(arguments);
+        let mut command = self.namespace.command("sh");
+        command.args(["-c", "ulimit -n $(ulimit -Hn); exec \"$0\" \"$@\""]);
+        command.arg(binary("causeway-test-app")).args(arguments);
         let log = self.directory.join(format!("{name}.log"));
         let _ = std::fs::remove_file(&log);
         Process::start(name, &mut command, &log)
@@ -363,6 +364,11 @@ impl Reply {
     /// A header's value, or the empty text.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
+    }
+
+    /// The stable code with which a proxy says that it answered itself, or the empty text.
+    pub fn code(&self) -> &str {
+        self.header("causeway-error").split(' ').next().unwrap_or("")
     }
 
     /// The body as JSON.

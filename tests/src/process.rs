@@ -140,9 +140,11 @@ impl Drop for Process {
     }
 }
 
+/// The last lines, each cut: enough to see what went wrong, not all that went right.
 fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(25)..].join("\n")
+    let last = &lines[lines.len().saturating_sub(14)..];
+    last.iter().map(|l| l.chars().take(400).collect::<String>()).collect::<Vec<_>>().join("\n")
 }
 
 /// Resident memory of a process, KiB; 0 when it is gone.

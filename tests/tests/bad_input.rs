@@ -42,11 +42,7 @@ impl Pair {
     fn expect(&self, status: u16, code: &str) -> Reply {
         until(&format!("{status} {code}"), Duration::from_secs(20), || {
             let reply = self.client.curl(&["http://server.prod/"]);
-            if reply.status == status && reply.header("causeway-error") == code {
-                Ok(reply)
-            } else {
-                Err(format!("{reply:?}"))
-            }
+            if reply.status == status && reply.code() == code { Ok(reply) } else { Err(format!("{reply:?}")) }
         })
     }
 

@@ -42,7 +42,7 @@ fn plaintext_is_refused_when_strict_and_passes_when_permissive() {
     let urls = [format!("http://{}:8080/", server.net().ip), format!("http://[{}]:8080/", server.net().ip6)];
     for url in &urls {
         let reply = outsider.curl(&[url]);
-        let refused = reply.status == 403 && reply.header("causeway-error") == "plaintext_refused";
+        let refused = reply.status == 403 && reply.code() == "plaintext_refused";
         assert!(refused, "{reply:?}");
     }
     let address = format!("{}:8080", server.net().ip);
@@ -122,7 +122,7 @@ fn an_endpoint_with_another_identity_than_its_pod_has_is_refused() {
     let reply = until("the refusal", Duration::from_secs(20), || {
         let reply = client.curl(&["http://victim.prod/"]);
         assert_ne!(reply.status, 200, "a thief was served: {reply:?}");
-        if reply.header("causeway-error") == "identity_mismatch" { Ok(reply) } else { Err(format!("{reply:?}")) }
+        if reply.code() == "identity_mismatch" { Ok(reply) } else { Err(format!("{reply:?}")) }
     });
     assert_eq!(reply.status, 503);
 }
@@ -196,7 +196,7 @@ fn server_certificates_of_every_wrong_form_are_refused() {
         pod.spawn(&mut command).wait_for_log("ACCEPT", Duration::from_secs(10));
         until(&format!("{name} is refused"), Duration::from_secs(20), || {
             let reply = caller.curl(&["http://client.dev/"]);
-            if reply.header("causeway-error") == "identity_mismatch" { Ok(()) } else { Err(format!("{reply:?}")) }
+            if reply.code() == "identity_mismatch" { Ok(()) } else { Err(format!("{reply:?}")) }
         });
         pod.stop_apps();
     }

@@ -79,7 +79,7 @@ fn an_allow_policy_admits_whom_it_names_and_nobody_else() {
     stage.expect(&stage.lookalike, &["http://server.prod/"], 403, "prod/callers");
     stage.expect(&stage.other, &["http://server.prod/"], 403, "prod/callers");
     let refused = stage.other.curl(&["http://server.prod/"]);
-    assert_eq!(refused.header("causeway-error"), "policy_denied", "{refused:?}");
+    assert_eq!(refused.code(), "policy_denied", "{refused:?}");
     stage.expect(&stage.dotted, &["http://server.prod/"], 200, "");
 
     stage.policy("callers", "ALLOW", "  - from: [{source: {namespaces: [ops]}}]\n");
@@ -128,7 +128,10 @@ fn a_deny_policy_wins_and_holds_for_every_spelling_of_the_path() {
         let url = format!("http://server.prod{path}");
         let reply = stage.dotted.curl(&["--path-as-is", &url]);
         // What was not refused must have reached the application as something that is not /admin by any reading.
-        assert!([400, 403].contains(&reply.status), "{path}: {reply:?}");
+        let seen = reply.header("x-target");
+        let harmless =
+            reply.status == 200 && !seen.contains("..") && !seen.contains('%') && !seen.starts_with("/admin");
+        assert!([400, 403].contains(&reply.status) || harmless, "{path}: {reply:?}");
     }
     let absolute = "GET http://server.prod/admin HTTP/1.1\\r\\nHost: server.prod\\r\\nConnection: close\\r\\n\\r\\n";
     let reply = stage.dotted.client(&["talk", "--connect", "server.prod:80", "--send", absolute]);

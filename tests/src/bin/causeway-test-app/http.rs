@@ -61,6 +61,7 @@ async fn accept(listener: TcpListener, name: Arc<str>) {
 
 async fn answer(request: Request<Incoming>, name: Arc<str>) -> Result<Response<Body>, Infallible> {
     let path = request.uri().path().to_owned();
+    let target = HeaderValue::from_str(&request.uri().to_string());
     let (_, route) = path.split_once('/').unwrap_or_default();
     let (route, rest) = route.split_once('/').unwrap_or((route, ""));
     let number = rest.parse::<u64>().unwrap_or(0);
@@ -84,6 +85,9 @@ async fn answer(request: Request<Incoming>, name: Arc<str>) -> Result<Response<B
         }
         _ => Response::new(text(format!("{name}\n"))),
     };
+    if let Ok(value) = target {
+        response.headers_mut().insert("x-target", value);
+    }
     if let Ok(value) = HeaderValue::from_str(&name) {
         response.headers_mut().insert("x-app", value);
     }
