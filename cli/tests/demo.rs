@@ -52,16 +52,15 @@ mod ending {
         let mut demo = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(demo.stdout.take().unwrap());
         let mut folder = None;
-        loop {
-            let mut line = String::new();
+        let mut line = String::new();
+        while !line.contains("traffic flows") {
+            line.clear();
             assert!(out.read_line(&mut line).unwrap() > 0, "the demo ended before its traffic");
             if let Some((_, path)) = line.trim().split_once("example written to ") {
                 folder = Some(PathBuf::from(path).parent().unwrap().to_owned());
             }
-            if line.contains("traffic flows") {
-                return (demo, out, folder.unwrap());
-            }
         }
+        (demo, out, folder.unwrap())
     }
 
     /// The processes whose command line names `folder`, with that line.
