@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use causeway_mesh::reject::Reject;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
 use crate::body::Payload;
@@ -10,6 +10,9 @@ use crate::guarded::Verdict;
 
 /// Stable code of a response made by a proxy.
 pub const ERROR_HEADER: HeaderName = HeaderName::from_static("causeway-error");
+
+/// What the error concerns: route, policy, backend, rule.
+pub const DETAIL_HEADER: HeaderName = HeaderName::from_static("causeway-detail");
 
 /// Why a request was not served: the cause, and what it concerns (route, policy or backend).
 #[derive(Debug, Clone)]
@@ -39,12 +42,19 @@ impl Refusal {
         verdict.refused().map(|(reject, rule)| Self::new(*reject, rule.clone()))
     }
 
-    /// `code subject`, as it stands in the header.
+    /// `code subject`, as it stands in logs and bodies.
     pub fn header(&self) -> String {
         if self.subject.is_empty() {
             self.reject.code().to_owned()
         } else {
             format!("{} {}", self.reject.code(), self.subject)
+        }
+    }
+
+    fn name_cause(&self, headers: &mut HeaderMap) {
+        headers.insert(ERROR_HEADER, HeaderValue::from_static(self.reject.code()));
+        if let (false, Ok(value)) = (self.subject.is_empty(), HeaderValue::from_str(&self.subject)) {
+            headers.insert(DETAIL_HEADER, value);
         }
     }
 
@@ -55,9 +65,7 @@ impl Refusal {
         *response.status_mut() =
             StatusCode::from_u16(self.reject.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
-        if let Ok(value) = HeaderValue::from_str(&self.header()) {
-            headers.insert(ERROR_HEADER, value);
-        }
+        self.name_cause(headers);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         if self.reject.status() == 400 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -81,9 +89,9 @@ impl Refusal {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert("grpc-status", HeaderValue::from_static(status));
         if let Ok(value) = HeaderValue::from_str(&self.header()) {
-            headers.insert("grpc-message", value.clone());
-            headers.insert(ERROR_HEADER, value);
+            headers.insert("grpc-message", value);
         }
+        self.name_cause(headers);
         response
     }
 
@@ -95,7 +103,7 @@ impl Refusal {
             "HTTP/1.1 {} {}\r\ncauseway-error: {}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}",
             status.as_u16(),
             status.canonical_reason().unwrap_or("Error"),
-            self.header(),
+            self.reject.code(),
             text.len(),
             text
         )
