@@ -16,9 +16,6 @@ use tokio::sync::watch;
 
 pub mod dial;
 
-#[cfg(test)]
-mod tests;
-
 /// Client configurations kept per state. Above it the cache starts anew, which costs one build per endpoint identity.
 const CLIENT_CACHE: usize = 1024;
 
