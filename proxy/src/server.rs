@@ -45,7 +45,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(None) // the guard times heads; an idle connection may stay
         .max_headers(100)
-        .pipeline_flush(true)
+        // No `pipeline_flush`: with it hyper buffers a response without bound while its reader stalls.
         .serve_connection(TokioIo::new(guarded), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
