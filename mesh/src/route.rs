@@ -133,3 +133,6 @@ pub fn precedence(a: &Precedence, b: &Precedence) -> Ordering {
         .then_with(|| a.name.cmp(&b.name))
         .then(a.index.cmp(&b.index))
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -122,3 +122,6 @@ impl fmt::Debug for SpiffeId {
         fmt::Display::fmt(self, f)
     }
 }
+
+#[cfg(test)]
+mod tests;

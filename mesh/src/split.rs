@@ -156,3 +156,6 @@ pub fn any_value_matches<'a>(pattern: &TextMatch, values: impl Iterator<Item = &
     }
     joined.is_some_and(|joined| pattern.is_match(&joined))
 }
+
+#[cfg(test)]
+mod tests;

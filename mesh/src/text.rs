@@ -28,10 +28,11 @@ impl TextMatch {
         if pattern.len() > 1024 {
             return Err(format!("a regex has at most 1024 bytes, this one has {}", pattern.len()));
         }
-        regex::RegexBuilder::new(&format!("^(?:{pattern})$"))
-            .size_limit(1 << 20)
-            .dfa_size_limit(1 << 20)
-            .build()
+        let build =
+            |pattern: &str| regex::RegexBuilder::new(pattern).size_limit(1 << 20).dfa_size_limit(1 << 20).build();
+        // First as it stands: `a)|(b` is no regex, yet between parentheses of ours it would be one without anchors.
+        build(pattern)
+            .and_then(|_| build(&format!("\\A(?:{pattern})\\z")))
             .map(Self::Regex)
             .map_err(|e| e.to_string().lines().last().unwrap_or("not a regex").to_owned())
     }
@@ -51,3 +52,6 @@ impl TextMatch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
