@@ -83,7 +83,7 @@ impl Walk<'_> {
             }
             ("number", Value::Number(n)) => self.number(path, schema, n.as_f64().unwrap_or_default()),
             (_, found) => {
-                self.invalid(path, "wrong_type", format!("expected {}, found {}", article(expected), kind_of(found)))
+                self.invalid(path, "wrong_type", format!("expected {}, found {}", article(expected), kind_of(found)));
             }
         }
     }

@@ -56,8 +56,8 @@ impl Catalog {
             }
             for port in &service.ports {
                 let members = match slices.get(&name) {
-                    Some(slices) => catalog.from_slices(service, port, slices),
-                    None => catalog.from_pods(service, port),
+                    Some(slices) => catalog.of_slices(service, port, slices),
+                    None => catalog.of_pods(service, port),
                 };
                 catalog.members.insert((name.clone(), port.port), sorted(members));
             }
@@ -102,7 +102,7 @@ impl Catalog {
             .map_or(String::new(), |id| id.to_string())
     }
 
-    fn from_slices(&self, service: &Service, port: &ServicePort, slices: &[&EndpointSlice]) -> Vec<Member> {
+    fn of_slices(&self, service: &Service, port: &ServicePort, slices: &[&EndpointSlice]) -> Vec<Member> {
         let mut found = Vec::new();
         for slice in slices {
             // Slices carry the name of the Service's port. Hand-made ones with a single port often leave it out.
@@ -160,7 +160,7 @@ impl Catalog {
         (Member { address, endpoint, pod: pod.map(Arc::clone), hostname, ready }, from.serving && from.terminating)
     }
 
-    fn from_pods(&self, service: &Service, port: &ServicePort) -> Vec<Member> {
+    fn of_pods(&self, service: &Service, port: &ServicePort) -> Vec<Member> {
         if service.selector.is_empty() || service.external_name.is_some() {
             return Vec::new();
         }

@@ -102,7 +102,7 @@ impl<'a> Lookup<'a> {
             return wire::Destination {
                 canonical: name,
                 kind: Kind::Pod.into(),
-                ..self.routed(found, at, service, backend)
+                ..self.routed(found, at, service, &backend)
             };
         }
         let mut splits = self.splits(port, &|_| true);
@@ -120,13 +120,12 @@ impl<'a> Lookup<'a> {
         let Some(service) = self.catalog().services.get(name) else { return self.unknown() };
         let by_number = service.ports.iter().find(|p| p.port == port);
         // A headless name leads to pods, so clients know the pods' port.
-        let listens = |p: &&ServicePort| {
-            self.catalog().members(name, p.port).iter().any(|m| m.endpoint.port == u32::from(port))
-        };
+        let listens =
+            |p: &&ServicePort| self.catalog().members(name, p.port).iter().any(|m| m.endpoint.port == u32::from(port));
         let by_target = || service.ports.iter().filter(|_| service.headless).find(listens);
         let Some(at) = by_number.or_else(by_target) else { return self.unknown() };
         let backend = self.model.world().backend(name, at.port, "", &self.client.namespace);
-        self.routed(service, at, name, backend)
+        self.routed(service, at, name, &backend)
     }
 
     fn splits<'s>(&self, asked: u16, is_ready: &'s dyn Fn(&str) -> bool) -> Splits<'s>
@@ -137,7 +136,7 @@ impl<'a> Lookup<'a> {
     }
 
     /// A Service port with its routes; `default` is where traffic goes that no route takes.
-    fn routed(&self, service: &Service, at: &ServicePort, name: &Name, default: wire::Backend) -> wire::Destination {
+    fn routed(&self, service: &Service, at: &ServicePort, name: &Name, default: &wire::Backend) -> wire::Destination {
         let declared = protocol(at);
         let is_bytes = matches!(declared, wire::Protocol::Tcp | wire::Protocol::Tls);
         let is_http = matches!(declared, wire::Protocol::Http1 | wire::Protocol::Http2);

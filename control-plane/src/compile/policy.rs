@@ -88,8 +88,9 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    fn refuse(&mut self, code: &'static str, field: &str, message: String, advice: &str) -> Unusable {
-        let closed = if self.is_allow { "the rule never matches" } else { "the rule denies without this condition" };
+    fn refuse(&mut self, code: &'static str, field: &str, message: &str, advice: &str) -> Unusable {
+        let closed =
+            if self.is_allow { "this alternative never matches" } else { "the rule denies without this condition" };
         let message = format!("{message}; {closed}");
         self.problems.push(self.policy.meta.problem(Severity::Error, code, field, message, advice));
         Unusable
@@ -97,29 +98,37 @@ impl Maker<'_> {
 
     /// None: a rule of an ALLOW policy that never matches.
     fn rule(&mut self, index: usize, rule: &Rule) -> Option<wire::Rule> {
-        let meta = &self.policy.meta;
         let path = format!("spec.rules[{index}]");
-        // A field beside from and to that is not understood, `when` above all.
-        let parts = [format!("{path}.from"), format!("{path}.to")];
-        let below = |u: &String| u.starts_with(&format!("{path}.")) || *u == path;
-        let is_beside = |u: &&String| {
-            below(u)
-                && !parts.iter().any(|p| u.strip_prefix(p.as_str()).is_some_and(|r| r.is_empty() || r.starts_with('[')))
-        };
-        let is_beside = meta.unsupported.iter().find(is_beside).is_some();
         let from = rule.from.iter().enumerate().map(|(i, from)| self.source(&format!("{path}.from[{i}]"), from));
-        let from: Result<Vec<wire::Source>, Unusable> = from.collect();
+        let from: Vec<Result<wire::Source, Unusable>> = from.collect();
         let to = rule.to.iter().enumerate().map(|(i, to)| self.operation(&format!("{path}.to[{i}]"), to));
-        let to: Result<Vec<wire::Operation>, Unusable> = to.collect();
+        let to: Vec<Result<wire::Operation, Unusable>> = to.collect();
+        let unsupported = &self.policy.meta.unsupported;
         // An empty list would hold for everybody; the check has said so already.
-        let meta = &self.policy.meta;
-        let from =
-            from.and_then(|f| if meta.is_unsupported(&parts[0]) && f.is_empty() { Err(Unusable) } else { Ok(f) });
-        let to = to.and_then(|t| if meta.is_unsupported(&parts[1]) && t.is_empty() { Err(Unusable) } else { Ok(t) });
-        match (from, to, is_beside) {
-            (Ok(from), Ok(to), false) => Some(wire::Rule { from, to }),
-            _ if self.is_allow => None,
-            (from, to, _) => Some(wire::Rule { from: from.unwrap_or_default(), to: to.unwrap_or_default() }),
+        let is_empty = |part: &str| unsupported.iter().any(|u| *u == format!("{path}.{part}"));
+        let from = self.alternatives(from, is_empty("from"));
+        let to = self.alternatives(to, is_empty("to"));
+        // A field beside from and to that is not understood, `when` above all.
+        let part = |u: &String| u.strip_prefix(&path).filter(|r| r.starts_with(['.', '['])).map(str::to_owned);
+        let is_known = |rest: &String| {
+            [".from", ".to"].iter().any(|p| rest.strip_prefix(p).is_some_and(|r| r.is_empty() || r.starts_with('[')))
+        };
+        let is_beside = unsupported.iter().filter_map(part).any(|rest| !is_known(&rest));
+        match (from, to) {
+            (Some(from), Some(to)) if !(is_beside && self.is_allow) => Some(wire::Rule { from, to }),
+            _ => None,
+        }
+    }
+
+    /// The alternatives of `from` or `to`. None: an ALLOW rule in which none of them can match. No alternatives at all:
+    /// everybody, which is what a DENY rule makes of one that it does not understand.
+    fn alternatives<T>(&self, all: Vec<Result<T, Unusable>>, is_empty: bool) -> Option<Vec<T>> {
+        let (written, usable): (usize, Vec<T>) = (all.len(), all.into_iter().filter_map(Result::ok).collect());
+        match self.is_allow {
+            true if is_empty || usable.is_empty() && written > 0 => None,
+            true => Some(usable),
+            false if usable.len() < written => Some(Vec::new()),
+            false => Some(usable),
         }
     }
 
@@ -144,16 +153,16 @@ impl Maker<'_> {
         let yes = principals("principals", &source.principals, &source.service_accounts);
         let no = principals("notPrincipals", &source.not_principals, &source.not_service_accounts);
         let advice = "Write cluster.local/ns/<namespace>/sa/<account> in full, or `*` for any identity.";
-        let principals = yes.map_err(|(field, message)| self.refuse("invalid_principal", &field, message, advice))?;
+        let principals = yes.map_err(|(field, message)| self.refuse("invalid_principal", &field, &message, advice))?;
         let not_principals =
-            no.map_err(|(field, message)| self.refuse("invalid_principal", &field, message, advice))?;
+            no.map_err(|(field, message)| self.refuse("invalid_principal", &field, &message, advice))?;
         let lists = [("namespaces", &source.namespaces), ("notNamespaces", &source.not_namespaces)];
         for (field, list) in lists {
             if let Some(i) = list.iter().position(|n| !causeway_mesh::spiffe::is_dns_label(n)) {
                 let message =
                     format!("`{}` is not the name of a namespace (patterns are not accepted)", list[i].escape_debug());
                 let field = format!("{path}.source.{field}[{i}]");
-                return Err(self.refuse("invalid_namespace", &field, message, "List each namespace by its name."));
+                return Err(self.refuse("invalid_namespace", &field, &message, "List each namespace by its name."));
             }
         }
         Ok(wire::Source {
@@ -197,7 +206,7 @@ impl Maker<'_> {
             None => Ok(list.to_vec()),
             Some(i) => {
                 let message = format!("`{}` is not an HTTP method (patterns are not accepted)", list[i].escape_debug());
-                Err(self.refuse("invalid_method", &format!("{path}[{i}]"), message, "List each method by its name."))
+                Err(self.refuse("invalid_method", &format!("{path}[{i}]"), &message, "List each method by its name."))
             }
         }
     }
@@ -209,7 +218,7 @@ impl Maker<'_> {
                 Some(port) => ports.push(port.into()),
                 None => {
                     let message = format!("`{}` is not a port number", text.escape_debug());
-                    return Err(self.refuse("invalid_port", &format!("{path}[{i}]"), message, "Write 1 to 65535."));
+                    return Err(self.refuse("invalid_port", &format!("{path}[{i}]"), &message, "Write 1 to 65535."));
                 }
             }
         }
@@ -227,7 +236,7 @@ impl Maker<'_> {
             Some(i) => {
                 let message = format!("`{}` is not a pattern that is understood", list[i].escape_debug());
                 let advice = "Write it in full, or with one `*` at its beginning or its end.";
-                Err(self.refuse("invalid_pattern", &format!("{path}[{i}]"), message, advice))
+                Err(self.refuse("invalid_pattern", &format!("{path}[{i}]"), &message, advice))
             }
         }
     }

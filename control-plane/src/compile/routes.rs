@@ -1,7 +1,7 @@
 //! VirtualServices: which routes a Service has for a client, in the order in which they are tried.
 //!
 //! Within one VirtualService the user's order holds, as in Istio. Several for one Service are merged by precedence: at each
-//! step the best of their next routes comes first. See docs/decisions/0010-route-order.md.
+//! step the best of their next routes comes first. See docs/decisions/0009.
 
 use super::catalog::Catalog;
 use super::matching::{self, Viewer};

@@ -21,7 +21,7 @@ fn events(text: &str) -> Vec<Event> {
     for document in documents(text).unwrap() {
         for (_, value) in items(document.value) {
             let origin = Origin { file: "f.yaml".into(), line: document.line, lines: document.lines.clone() };
-            events.push(match object(&value, origin) {
+            events.push(match object(&value, &origin) {
                 Outcome::Usable(resource, problems) => Event::Upsert { resource, problems },
                 Outcome::Refused(key, problems) => Event::Refused { key, problems },
                 Outcome::Passed(problem) => Event::Report(vec![problem]),

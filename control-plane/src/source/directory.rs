@@ -256,7 +256,7 @@ impl File {
                     line: document.lines.get(&path).copied().unwrap_or(document.line),
                     lines: below(&document.lines, &path),
                 };
-                match object(&value, origin) {
+                match object(&value, &origin) {
                     Outcome::Usable(resource, problems) => {
                         self.objects.push((resource.meta().key.clone(), Some(resource), problems));
                     }

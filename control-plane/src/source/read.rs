@@ -48,7 +48,7 @@ fn items_below(path: &str, value: Value) -> Vec<(String, Value)> {
 }
 
 /// Reads one object.
-pub fn object(value: &Value, origin: Origin) -> Outcome {
+pub fn object(value: &Value, origin: &Origin) -> Outcome {
     let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     let (api, kind) = (text("apiVersion"), text("kind"));
     let place = |severity, code, field: &str, message: String, advice: &str| Problem {
@@ -78,7 +78,7 @@ pub fn object(value: &Value, origin: Origin) -> Outcome {
             return Outcome::Passed(place(Severity::Note, "unused_kind", "", message, ""));
         }
     };
-    let meta = match meta(value, used, group, &origin) {
+    let meta = match meta(value, used, group, origin) {
         Ok(meta) => meta,
         Err((field, message)) => {
             return Outcome::Passed(place(Severity::Error, "invalid_name", field, message, "Correct the metadata."));

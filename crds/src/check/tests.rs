@@ -50,8 +50,8 @@ fn every_field_has_a_description_and_no_default() {
     manifests().iter().for_each(|m| walk(m.spec_schema().unwrap(), &m.kind));
 }
 
-fn only(kind: &str, spec: Value) -> Finding {
-    let mut found = check(kind, &spec);
+fn only(kind: &str, spec: impl Into<Value>) -> Finding {
+    let mut found = check(kind, &spec.into());
     assert_eq!(found.len(), 1, "{found:?}");
     found.remove(0)
 }

@@ -73,6 +73,15 @@ fn what_is_not_understood_fails_closed_in_an_allow_policy() {
 }
 
 #[test]
+fn an_alternative_that_is_not_understood_leaves_the_others_of_an_allow_policy() {
+    let spec = "rules: [{from: [{source: {principals: ['*/sa/x']}}, {source: {namespaces: [dev]}}]}]";
+    let (inbound, problems) = policy(spec);
+    assert_eq!(problems.len(), 1);
+    let from = &inbound.policies[0].rules[0].from;
+    assert_eq!((from.len(), from[0].namespaces.clone()), (1, vec!["dev".to_owned()]));
+}
+
+#[test]
 fn what_is_not_understood_denies_more_in_a_deny_policy() {
     let spec = "action: DENY\nrules:\n- from: [{source: {principals: ['*/sa/web']}}]\n  to: [{operation: {paths: [/x]}}]\n- when: [{key: k}]\n  to: [{operation: {ports: ['1']}}]";
     let (inbound, _) = policy(spec);
