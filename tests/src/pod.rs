@@ -368,7 +368,7 @@ impl Reply {
 
     /// The stable code with which a proxy says that it answered itself, or the empty text.
     pub fn code(&self) -> &str {
-        self.header("causeway-error").split(' ').next().unwrap_or("")
+        self.header("causeway-error")
     }
 
     /// The body as JSON.

@@ -191,7 +191,7 @@ fn server_certificates_of_every_wrong_form_are_refused() {
     let mut pod = mesh.pod(claimed);
     for (name, (cert, key)) in forgeries(&mesh).into_iter().filter(|(name, _)| *name != "right") {
         let mut command = pod.command("openssl");
-        command.args(["s_server", "-accept", "8080", "-alpn", "causeway-h2", "-tls1_3", "-cert"]).arg(cert);
+        command.args(["s_server", "-www", "-accept", "8080", "-alpn", "causeway-h2", "-tls1_3", "-cert"]).arg(cert);
         command.arg("-key").arg(key);
         pod.spawn(&mut command).wait_for_log("ACCEPT", Duration::from_secs(10));
         until(&format!("{name} is refused"), Duration::from_secs(20), || {

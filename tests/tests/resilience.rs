@@ -328,7 +328,7 @@ fn memory_stays_bounded_under_slow_clients_and_slow_readers() {
         let still = now.abs_diff(last) < 64;
         last = now;
         std::thread::sleep(Duration::from_millis(500));
-        if still { Ok(()) } else { Err(format!("{now} KiB")) }
+        if still { Ok(()) } else { Err(format!("{} + {} KiB, before {before:?}", client.rss_kib(), server.rss_kib())) }
     });
     let after = (client.rss_kib(), server.rss_kib());
     assert!(
