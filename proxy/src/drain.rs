@@ -97,3 +97,6 @@ impl Drain {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -170,3 +170,6 @@ impl BackendState {
         Some(Arc::clone(left[index]))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -160,3 +160,6 @@ impl RequestView for View<'_> {
         self.parts.headers.get_all(name).iter().filter_map(|v| v.to_str().ok())
     }
 }
+
+#[cfg(test)]
+mod tests;
