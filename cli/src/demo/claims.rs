@@ -2,6 +2,7 @@
 
 use super::board::{Epoch, Facts, Refusal};
 use super::directory::Weights;
+use crate::terminal::grouped;
 
 /// One claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +33,8 @@ pub(super) fn judge(facts: &Facts, callers: Callers) -> Vec<Claim> {
         holds: callers.others == 0 && callers.expected > 0,
         text: format!(
             "the applications saw {} requests of dev/web and {} of anybody else",
-            callers.expected, callers.others
+            grouped(callers.expected),
+            grouped(callers.others)
         ),
     });
     claims
@@ -40,24 +42,29 @@ pub(super) fn judge(facts: &Facts, callers: Callers) -> Vec<Claim> {
 
 /// Whether a share fits its weights: within four standard deviations of a binomial draw, and exact where a weight is 0.
 pub(super) fn fits(weights: Weights, canary: u64, total: u64) -> bool {
+    let (p, margin) = expected(weights, total);
+    total > 0 && (canary as f64 / total as f64 - p).abs() <= margin
+}
+
+/// The canary's share that the weights ask for, and how far `total` draws may be from it (both 0 to 1).
+fn expected(weights: Weights, total: u64) -> (f64, f64) {
     let sum = f64::from(weights.stable) + f64::from(weights.canary);
-    if total == 0 || sum == 0.0 {
-        return false;
-    }
-    let p = f64::from(weights.canary) / sum;
-    let sigma = (total as f64 * p * (1.0 - p)).sqrt();
-    (canary as f64 - total as f64 * p).abs() <= 4.0 * sigma
+    let p = f64::from(weights.canary) / sum.max(1.0);
+    (p, 4.0 * (p * (1.0 - p) / total.max(1) as f64).sqrt())
 }
 
 fn share(epoch: &Epoch) -> Claim {
     let Weights { stable, canary } = epoch.weights;
     let total = epoch.share.total();
     let percent = epoch.share.of_canary() * 100.0;
+    let (_, margin) = expected(epoch.weights, total);
+    let allowed = if margin > 0.0 { format!("within {:.1} points", margin * 100.0) } else { "exact".to_owned() };
     Claim {
         holds: fits(epoch.weights, epoch.share.canary, total),
         text: format!(
-            "weights {stable}/{canary}: {:.1} % stable, {percent:.1} % canary of {total} requests",
+            "weights {stable}/{canary}: {:.1} % stable, {percent:.1} % canary of {} requests ({allowed})",
             if total == 0 { 0.0 } else { 100.0 - percent },
+            grouped(total),
         ),
     }
 }
