@@ -17,7 +17,7 @@ Example:
 
 The state directory holds ca.pem (the CA's key and certificate: back it up), token-key.pem (signs tokens) and
 trust-bundle.pem (public; proxies begin with it). Roots in extra-roots.pem, if that file is there, are trusted too; it
-is read again every 30 s, so that a root can be announced before it is used and dropped after.";
+is read again every 5 s, so that a root can be announced before it is used and dropped after.";
 
 /// Causeway's control plane: reads Kubernetes YAML, issues one certificate per ServiceAccount, and tells each proxy
 /// how to route.
@@ -63,7 +63,7 @@ pub struct Args {
     #[arg(long, env = "CAUSEWAY_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:15014")]
     pub admin: SocketAddr,
     /// A CA of your own instead of one in --state: PEM, the issuer first, then what signed it, the root last; read
-    /// again every 30 s
+    /// again every 5 s
     #[arg(long, env = "CAUSEWAY_CA_CERT", value_name = "FILE", requires = "ca_key")]
     pub ca_cert: Option<PathBuf>,
     /// The private key of the first certificate of --ca-cert, PEM

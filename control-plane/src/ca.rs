@@ -103,7 +103,7 @@ pub struct Authority {
     trust_domain: String,
     leaf_ttl: i64,
     files: CaFiles,
-    state: Arc<StateDir>,
+    state: StateDir,
     held: RwLock<Arc<Held>>,
 }
 
@@ -122,7 +122,7 @@ impl Authority {
     /// # Errors
     /// Whenever there is doubt: a file that is missing, unreadable or does not fit is never replaced.
     pub fn open(
-        state: Arc<StateDir>,
+        state: StateDir,
         files: CaFiles,
         trust_domain: &str,
         leaf_ttl: Duration,

@@ -12,7 +12,7 @@ use causeway_mesh::svid::{self, ClientVerifier};
 use clap::Parser as _;
 use prometheus_client::registry::Registry;
 use rustls::ServerConfig;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -26,13 +26,13 @@ use crate::metrics::Metrics;
 use crate::publish::Publisher;
 use crate::server::{self, Services, accept};
 use crate::source::directory;
-use crate::state::StateDir;
+use crate::state::{StateDir, StateLock};
 use crate::token::{LocalTokens, TokenRequest, TokenReviewer};
 
 mod configuration;
 
 /// How often the CA's files are read again.
-const RELOAD: Duration = Duration::from_secs(30);
+const RELOAD: Duration = Duration::from_secs(5);
 /// How long calls may take to end after the streams were told to.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -44,8 +44,9 @@ pub struct Running {
     pub admin: SocketAddr,
     draining: watch::Sender<bool>,
     server: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
-    /// Ends with this value.
-    _background: JoinSet<()>,
+    background: JoinSet<()>,
+    /// Given back last.
+    _lock: StateLock,
 }
 
 impl Running {
@@ -55,15 +56,16 @@ impl Running {
     /// What kept it from serving. Nothing is left running then.
     pub async fn start(args: &Args) -> anyhow::Result<Self> {
         let now = clock::unix_now();
-        let state = Arc::new(StateDir::lock(&args.state)?);
+        let state = StateDir::open(&args.state)?;
+        let lock = state.lock()?;
         let tokens = LocalTokens::open(&state)?;
         let files = match (&args.ca_cert, &args.ca_key) {
             (Some(cert), Some(key)) => CaFiles::Given { cert: cert.clone(), key: key.clone() },
             _ => CaFiles::Own,
         };
         let authority = Arc::new(Authority::open(state, files, &args.trust_domain, args.leaf_ttl, now)?);
-        let listener = bind(args.listen, "--listen").await?;
-        let admin_listener = bind(args.admin, "--admin").await?;
+        let listener = bind(args.listen, "--listen")?;
+        let admin_listener = bind(args.admin, "--admin")?;
         let (listen, admin) = (listener.local_addr()?, admin_listener.local_addr()?);
 
         let mut registry = Registry::default();
@@ -97,13 +99,12 @@ impl Running {
             Arc::clone(&authority),
             Arc::clone(&publisher),
             metrics.clone(),
-            is_draining.clone(),
         ));
         background.spawn(renew(Arc::clone(&authority), Arc::clone(&publisher), tls, renew_at, metrics.clone()));
         let view = Admin { publisher, authority, registry: Arc::new(registry), metrics, draining: is_draining };
         background.spawn(admin::serve(view, admin_listener));
         tracing::info!(%listen, %admin, trust_domain = args.trust_domain, "control plane serves");
-        Ok(Self { listen, admin, draining, server, _background: background })
+        Ok(Self { listen, admin, draining, server, background, _lock: lock })
     }
 
     /// Ends politely: no new connections, streams closed so that proxies resume elsewhere, then gone.
@@ -112,7 +113,9 @@ impl Running {
     /// When the server had failed.
     pub async fn shut_down(mut self) -> anyhow::Result<()> {
         self.draining.send_replace(true);
-        match tokio::time::timeout(DRAIN_DEADLINE, &mut self.server).await {
+        let ended = tokio::time::timeout(DRAIN_DEADLINE, &mut self.server).await;
+        self.background.shutdown().await;
+        match ended {
             Ok(joined) => joined.context("the server's task failed")?.context("the server failed"),
             Err(_) => {
                 tracing::info!("some connections did not end in time; they are cut");
@@ -137,6 +140,11 @@ pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> anyhow::Resu
         ended = &mut running.server => {
             ended.context("the server's task failed")?.context("the server failed")?;
             anyhow::bail!("the server ended by itself")
+        }
+        // Better gone and started again than deaf: the proxies keep what they have meanwhile.
+        Some(ended) = running.background.join_next() => {
+            ended.context("a part of the control plane failed")?;
+            anyhow::bail!("a part of the control plane ended by itself")
         }
     }
 }
@@ -226,8 +234,15 @@ fn init_log(args: &Args) {
     }
 }
 
-async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("{flag} {address} cannot be bound"))
+fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        // All proxies of a mesh may come back at once.
+        socket.listen(4096)
+    };
+    listen().with_context(|| format!("{flag} {address} cannot be bound"))
 }
 
 fn settings(args: &Args) -> Settings {

@@ -193,7 +193,8 @@ impl Services {
     /// When a stream of `peer` ends politely: at its age, with its certificate, or when this process drains.
     fn stream_end(&self, peer: &Peer) -> impl Future<Output = ()> + Send + use<> {
         let left = u64::try_from(peer.certificate_expires - clock::unix_now()).unwrap_or(0);
-        let age = clock::jittered(STREAM_AGE).min(Duration::from_secs(left));
+        // A little before the certificate ends, and with it the connection.
+        let age = clock::jittered(STREAM_AGE).min(Duration::from_secs(left.saturating_sub(left / 20 + 1)));
         let mut draining = self.draining.clone();
         async move {
             tokio::select! {

@@ -31,12 +31,15 @@ pub enum StateError {
     InUse(PathBuf),
 }
 
-/// An open state directory. One that was opened with [`StateDir::lock`] is this process's alone while it lives.
-#[derive(Debug)]
+/// An open state directory.
+#[derive(Clone, Debug)]
 pub struct StateDir {
     path: PathBuf,
-    _lock: Option<File>,
 }
+
+/// While it lives no other control plane serves from the directory.
+#[derive(Debug)]
+pub struct StateLock(#[allow(dead_code)] File); // held for the lock that closing it releases
 
 impl StateDir {
     /// Opens the directory, making it with mode 0700 where it does not exist.
@@ -49,26 +52,22 @@ impl StateDir {
             path: path.to_owned(),
             source,
         })?;
-        Ok(Self { path: path.to_owned(), _lock: None })
+        Ok(Self { path: path.to_owned() })
     }
 
-    /// Opens the directory for one control plane: a second one is refused until this value is dropped.
+    /// Takes the directory for this control plane alone.
     ///
     /// # Errors
-    /// [`StateError::InUse`], and as [`StateDir::open`].
-    pub fn lock(path: &Path) -> Result<Self, StateError> {
-        let mut dir = Self::open(path)?;
-        let name = dir.file("lock");
-        let open = OpenOptions::new().create(true).truncate(false).write(true).mode(PRIVATE).open(&name);
-        let file = open.map_err(|source| StateError::Io { action: "open", path: name.clone(), source })?;
+    /// [`StateError::InUse`], and when the lock file cannot be opened.
+    pub fn lock(&self) -> Result<StateLock, StateError> {
+        let path = self.file("lock");
+        let open = OpenOptions::new().create(true).truncate(false).write(true).mode(PRIVATE).open(&path);
+        let file = open.map_err(|source| StateError::Io { action: "open", path: path.clone(), source })?;
         match file.try_lock() {
-            Ok(()) => dir._lock = Some(file),
-            Err(fs::TryLockError::WouldBlock) => return Err(StateError::InUse(path.to_owned())),
-            Err(fs::TryLockError::Error(source)) => {
-                return Err(StateError::Io { action: "lock", path: name, source });
-            }
+            Ok(()) => Ok(StateLock(file)),
+            Err(fs::TryLockError::WouldBlock) => Err(StateError::InUse(self.path.clone())),
+            Err(fs::TryLockError::Error(source)) => Err(StateError::Io { action: "lock", path, source }),
         }
-        Ok(dir)
     }
 
     /// Path of the file `name`.

@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 use super::*;
 use rcgen::{BasicConstraints, DnType, Issuer, KeyPair};
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +10,7 @@ const NOW: i64 = 1_800_000_000;
 const DAY: i64 = 24 * 3600;
 
 fn open_with(dir: &Path, files: CaFiles, now: i64) -> Result<Authority, CaError> {
-    let state = Arc::new(StateDir::open(dir).unwrap());
+    let state = StateDir::open(dir).unwrap();
     Authority::open(state, files, "cluster.local", Duration::from_secs(24 * 3600), now)
 }
 
@@ -132,10 +134,11 @@ fn a_secret_that_others_can_read_is_closed_to_them() {
 #[test]
 fn two_control_planes_do_not_share_a_state_directory() {
     let dir = tempfile::tempdir().unwrap();
-    let first = StateDir::lock(dir.path()).unwrap();
-    assert!(matches!(StateDir::lock(dir.path()), Err(StateError::InUse(_))));
+    let state = StateDir::open(dir.path()).unwrap();
+    let first = state.lock().unwrap();
+    assert!(matches!(state.lock(), Err(StateError::InUse(_))));
     drop(first);
-    assert!(StateDir::lock(dir.path()).is_ok());
+    assert!(state.lock().is_ok());
 }
 
 #[test]

@@ -194,7 +194,8 @@ impl Session {
         // While the proxy keeps an old destination because it refused the new one, it may still need the endpoints
         // of the old one.
         let keeps_old = !self.refused.is_empty();
-        let is_over = |name: &str| !self.wanted.contains_key(name) && !(keeps_old && name.starts_with("endpoints/"));
+        let may_go = |name: &str| !(keeps_old && name.starts_with("endpoints/"));
+        let is_over = |name: &str| may_go(name) && !self.wanted.contains_key(name);
         let removed: Vec<_> = self.held.keys().filter(|name| is_over(name)).cloned().collect();
         if resources.is_empty() && removed.is_empty() && self.nonce > 0 {
             return None;

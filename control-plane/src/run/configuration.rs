@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::ca::Authority;
@@ -28,7 +28,6 @@ pub async fn follow(
     authority: Arc<Authority>,
     publisher: Arc<Publisher>,
     metrics: Metrics,
-    draining: watch::Receiver<bool>,
 ) {
     let mut index = Index::new();
     let mut published = false;
@@ -55,10 +54,6 @@ pub async fn follow(
         publisher.publish(View { model: Arc::new(model), trust: authority.bundle(clock::unix_now()) });
         published = true;
     }
-    if *draining.borrow() {
-        return;
-    }
-    tracing::error!("the source ended; the configuration stays as it is");
 }
 
 fn report(model: &Model, resources: usize, metrics: &Metrics, again: bool) {

@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 use super::*;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData, SanType};
 
@@ -76,7 +78,7 @@ proptest::proptest! {
     #[test]
     fn a_request_with_a_changed_byte_never_passes(at in 0usize..1000, by in 1u8..=255) {
         let good = request(&params(), &KeyPair::generate().unwrap());
-        let mut bad = good.clone();
+        let mut bad = good;
         let at = at % bad.len();
         bad[at] ^= by;
         proptest::prop_assert!(public_key(&bad).is_err());
