@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The ports that the README names.
-const PORTS: [&str; 11] =
-    ["15010", "15014", "15006", "8080", "15002", "15030", "15031", "15001", "15007", "15000", "15020"];
+const PORTS: [&str; 10] = ["15010", "15014", "15006", "8080", "15002", "15030", "15031", "15001", "15000", "15020"];
 
 #[test]
 fn the_quick_start_of_the_readme_works() {

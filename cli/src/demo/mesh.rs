@@ -39,7 +39,7 @@ pub(super) struct Ports {
 pub(super) struct ProxyPorts {
     /// For what leaves.
     pub outbound: u16,
-    /// For what comes in.
+    /// For what comes in; unused by pods that only call.
     pub inbound: u16,
     /// For an operator.
     pub admin: u16,
@@ -126,9 +126,9 @@ impl Mesh {
         workspace.write_token(pod, token.trim())?;
         let ports = self.proxy(pod);
         let inbound = match pod.version {
-            Some("v1-stable") => explicit(ports.inbound, self.stable.address),
-            Some(_) => explicit(ports.inbound, self.canary.address),
-            None => ["--inbound".into(), local(ports.inbound).to_string().into()],
+            Some("v1-stable") => Some(explicit(ports.inbound, self.stable.address)),
+            Some(_) => Some(explicit(ports.inbound, self.canary.address)),
+            None => None,
         };
         let mut arguments = flags([
             ("--control-plane", format!("https://{}", local(self.ports.control_plane)).into()),
@@ -140,7 +140,7 @@ impl Mesh {
             ("--health", local(ports.health).to_string().into()),
             ("--access-log", "errors".into()),
         ]);
-        arguments.extend(inbound);
+        arguments.extend(inbound.into_iter().flatten());
         processes.start(&format!("proxy of {}", pod.workload()), hosted::PROXY, &arguments, &workspace.log(pod.name))
     }
 }
