@@ -276,8 +276,7 @@ impl Pod {
 
     /// Runs curl with these arguments and `-i`.
     pub fn curl(&self, arguments: &[&str]) -> Reply {
-        let output = run(self.namespace.command("curl").args(["-sS", "-i", "-m", "20"]).args(arguments));
-        Reply::parse(&output)
+        Reply::of(&mut self.namespace.command("curl"), arguments)
     }
 
     /// The proxy's process.
@@ -335,6 +334,11 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// Runs `curl` (a command that may run it elsewhere) with these arguments and `-i`.
+    pub fn of(curl: &mut Command, arguments: &[&str]) -> Self {
+        Self::parse(&run(curl.args(["-sS", "-i", "-m", "20"]).args(arguments)))
+    }
+
     fn parse(output: &Output) -> Self {
         let mut reply = Self { status: 0, headers: BTreeMap::new(), body: String::new(), error: output.stderr.clone() };
         if output.code != Some(0) {

@@ -311,3 +311,27 @@ fn ipv6_works_like_ipv4() {
     pair.works(&format!("http://[{}]:8080/", pair.server.net().ip6));
     pair.works(&format!("http://{}:8080/", pair.server.net().ip));
 }
+
+#[test]
+fn what_is_not_in_the_mesh_is_reached_in_the_clear_without_our_identity() {
+    if !needs() {
+        return;
+    }
+    let pair = pair();
+    let mut legacy = pair.mesh.pod(PodSpec::new("old", "legacy").unmeshed());
+    legacy.serve_http("legacy", 8080);
+    let mut unknown = pair.mesh.pod(PodSpec::new("old", "unknown").unmeshed().unlisted());
+    unknown.serve_http("unknown", 8080);
+    unknown.app(&["tcp-greet", "--name", "unknown", "--listen", "[::]:9001"]);
+    pair.mesh.service("old", "legacy", &PORTS[..1], &[("app", "legacy")]);
+    let client = pair.mesh.pod(PodSpec::new("dev", "late")).ready(); // its hosts file knows the new Service
+    for url in ["http://legacy.old/headers".to_owned(), format!("http://{}:8080/headers", unknown.net().ip)] {
+        let reply = until(&format!("{url} answers"), Duration::from_secs(20), || {
+            let reply = client.curl(&["-H", "x-forwarded-client-cert: URI=spiffe://forged", &url]);
+            if reply.status == 200 { Ok(reply) } else { Err(format!("{reply:?}")) }
+        });
+        assert!(!reply.body.contains("spiffe://"), "no identity leaves the mesh: {reply:?}");
+    }
+    let greeting = client.client(&["talk", "--connect", &format!("{}:9001", unknown.net().ip), "--until", "19"]);
+    assert_eq!(greeting["text"], "hello from unknown\n", "{greeting}");
+}

@@ -144,7 +144,10 @@ fn the_proxys_own_ports_cannot_be_reached_through_a_proxy() {
             format!("[{}]", pair.client.net().ip6),
         ] {
             let url = format!("http://{host}:{port}/certs");
-            for way in [&["-x", "http://127.0.0.1:15001"][..], &["-p", "-x", "http://127.0.0.1:15001"]] {
+            for way in [
+                &["-x", "http://127.0.0.1:15001"][..],
+                &["--suppress-connect-headers", "-p", "-x", "http://127.0.0.1:15001"],
+            ] {
                 let mut arguments = vec!["-g", "-m", "5"];
                 arguments.extend(way);
                 arguments.push(&url);
