@@ -1,6 +1,6 @@
 //! `causeway demo`: the whole mesh on one machine, as real processes, with a picture of what it does.
 //!
-//! The story is told in [`story`]; the processes, files, traffic and picture each have their own module.
+//! The story is told in `story`; the processes, files, traffic and picture each have their own module.
 
 mod backend;
 mod board;
