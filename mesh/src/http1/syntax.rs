@@ -2,6 +2,8 @@
 
 use std::net::Ipv6Addr;
 
+use super::Violation;
+
 const TOKEN: u8 = 1;
 const VALUE: u8 = 2;
 const TARGET: u8 = 4;
@@ -142,29 +144,31 @@ pub(super) struct Line<'a> {
 /// the first `limit` bytes.
 ///
 /// # Errors
-/// The line end is not CRLF, or a CR or NUL stands within the line.
+/// A CR, LF or NUL that is no part of a line end; told as soon as it has come.
 pub(super) fn next_line<'a>(
     buffer: &'a [u8],
     from: usize,
     scanned: &mut usize,
     limit: usize,
-) -> Result<Option<Line<'a>>, super::Violation> {
-    use super::Violation;
+) -> Result<Option<Line<'a>>, Violation> {
     let buffer = &buffer[..buffer.len().min(limit)];
     let start = (*scanned).max(from);
-    let Some(found) = memchr::memchr(b'\n', &buffer[start..]) else {
+    let Some(found) = memchr::memchr3(b'\r', b'\n', 0, &buffer[start..]) else {
         *scanned = buffer.len();
         return Ok(None);
     };
     let end = start + found;
-    *scanned = end + 1;
-    let line = &buffer[from..end];
-    let [bytes @ .., b'\r'] = line else {
-        return Err(Violation::BareLineFeed);
-    };
-    match memchr::memchr2(b'\r', 0, bytes) {
-        None => Ok(Some(Line { bytes, length: end + 1 - from })),
-        Some(at) if bytes[at] == 0 => Err(Violation::Nul),
-        Some(_) => Err(Violation::BareCarriageReturn),
+    match &buffer[end..] {
+        [b'\r', b'\n', ..] => {
+            *scanned = end + 2;
+            Ok(Some(Line { bytes: &buffer[from..end], length: end + 2 - from }))
+        }
+        [b'\r'] => {
+            *scanned = end;
+            Ok(None)
+        }
+        [b'\r', ..] => Err(Violation::BareCarriageReturn),
+        [0, ..] => Err(Violation::Nul),
+        _ => Err(Violation::BareLineFeed),
     }
 }
