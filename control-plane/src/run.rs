@@ -33,6 +33,7 @@ mod configuration;
 
 /// How often the CA's files are read again.
 const RELOAD: Duration = Duration::from_secs(5);
+const DAY: i64 = 24 * 3600;
 /// How long calls may take to end after the streams were told to.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -119,10 +120,15 @@ impl Running {
             Ok(joined) => joined.context("the server's task failed")?.context("the server failed"),
             Err(_) => {
                 tracing::info!("some connections did not end in time; they are cut");
-                self.server.abort();
                 Ok(())
             }
         }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.server.abort();
     }
 }
 
@@ -273,6 +279,7 @@ async fn renew(
     mut renew_at: i64,
     metrics: Metrics,
 ) {
+    let mut warn_at = 0;
     loop {
         let left = u64::try_from(renew_at - clock::unix_now()).unwrap_or(0).max(1);
         tokio::time::sleep(RELOAD.min(Duration::from_secs(left))).await;
@@ -289,6 +296,11 @@ async fn renew(
             }
         };
         publisher.publish_trust(authority.bundle(now));
+        let days = (authority.expires() - now) / DAY;
+        if days < 60 && now >= warn_at {
+            warn_at = now + DAY;
+            tracing::warn!(days, "the CA's certificate ends soon; announce its successor in extra-roots.pem");
+        }
         if changed {
             tracing::info!("the CA or the trust bundle changed");
         }

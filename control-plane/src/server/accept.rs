@@ -1,9 +1,11 @@
 //! Accepts connections and speaks TLS, within limits: no peer can hold the loop up, end it, or use up descriptors.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -27,6 +29,8 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 const ANONYMOUS_LIFE: Duration = Duration::from_secs(60);
 /// Connections at once, handshakes included.
 const MAX_CONNECTIONS: usize = 16_384;
+/// Of these, from one address without a client certificate: nobody alone keeps the others out.
+const MAX_ANONYMOUS: usize = 512;
 /// First and longest wait after accept failed, for want of descriptors or memory.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
@@ -45,6 +49,7 @@ pub struct Connection {
     info: ConnectionInfo,
     /// When nothing more is read: soon without a certificate, at the certificate's end with one.
     end: Pin<Box<Sleep>>,
+    _anonymous: Option<Place>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -57,6 +62,7 @@ pub async fn accept(
     mut draining: watch::Receiver<bool>,
 ) {
     let limit = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let crowd = Crowd::default();
     let mut failures = 0;
     loop {
         let next = async {
@@ -81,9 +87,14 @@ pub async fn accept(
             }
         };
         failures = 0;
+        let Some(place) = Place::take(&crowd, address.ip()) else {
+            metrics.handshakes_failed.get_or_create(&Reason { reason: "too_many_anonymous" }).inc();
+            tracing::debug!(%address, "too many connections without a certificate from one address");
+            continue;
+        };
         let (config, connections, metrics) = (tls.borrow().clone(), connections.clone(), metrics.clone());
         tokio::spawn(async move {
-            match handshake(stream, address, config, permit).await {
+            match handshake(stream, address, config, (permit, place)).await {
                 Ok(connection) => drop(connections.send(connection).await),
                 Err(error) => {
                     let code = std::error::Error::source(&error)
@@ -108,7 +119,7 @@ async fn handshake(
     stream: TcpStream,
     address: SocketAddr,
     config: Arc<ServerConfig>,
-    permit: OwnedSemaphorePermit,
+    (permit, place): (OwnedSemaphorePermit, Place),
 ) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
     let io = tokio::time::timeout(HANDSHAKE_DEADLINE, TlsAcceptor::from(config).accept(stream)).await??;
@@ -126,7 +137,41 @@ async fn handshake(
         Duration::from_secs(u64::try_from(peer.certificate_expires - clock::unix_now()).unwrap_or(0))
     });
     let end = Box::pin(tokio::time::sleep(life));
-    Ok(Connection { io, info: ConnectionInfo { address, peer }, end, _permit: permit })
+    let anonymous = peer.is_none().then_some(place);
+    Ok(Connection { io, info: ConnectionInfo { address, peer }, end, _anonymous: anonymous, _permit: permit })
+}
+
+/// Connections without a client certificate, by address.
+type Crowd = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+/// One of the connections that an address may have without a certificate; given back when dropped.
+struct Place {
+    crowd: Crowd,
+    address: IpAddr,
+}
+
+impl Place {
+    fn take(crowd: &Crowd, address: IpAddr) -> Option<Self> {
+        let mut all = crowd.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(address).or_default();
+        if *count >= MAX_ANONYMOUS {
+            return None;
+        }
+        *count += 1;
+        Some(Self { crowd: Arc::clone(crowd), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = self.crowd.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = all.entry(self.address) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
 }
 
 impl Connected for Connection {

@@ -64,3 +64,28 @@ async fn a_connected_proxy_is_shown_with_what_it_has_acknowledged() {
     }
     panic!("the acknowledgement is not shown");
 }
+
+/// Every literal after `=> "` or `reason: "` or `refused("` in these files is a code.
+#[test]
+fn every_code_is_documented() {
+    let sources = [
+        include_str!("../../src/token.rs"),
+        include_str!("../../src/identity.rs"),
+        include_str!("../../src/identity/csr.rs"),
+        include_str!("../../src/publish.rs"),
+        include_str!("../../src/server.rs"),
+        include_str!("../../src/server/accept.rs"),
+    ];
+    let docs = include_str!("../../../docs/control-plane.md");
+    let mut found = 0;
+    for source in sources {
+        for marker in ["=> \"", "reason: \"", "refused(\"", "map_or(\""] {
+            for rest in source.split(marker).skip(1) {
+                let code = rest.split('"').next().unwrap();
+                assert!(docs.contains(&format!("| `{code}` |")), "{code} is not in docs/control-plane.md");
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 20, "{found}");
+}

@@ -136,6 +136,29 @@ async fn a_flood_past_the_descriptor_limit_neither_spins_nor_kills() {
     until("an answer after the flood", || program.health()).await;
 }
 
+#[cfg(target_os = "linux")] // elsewhere 127.0.0.2 is not there
+#[tokio::test]
+async fn one_address_cannot_take_all_places() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = Program::start(self::program(), dir.path());
+    let crowd: Vec<_> = (0..520).map(|_| TcpStream::connect(program.listen).unwrap()).collect();
+    let is_closed = |mut s: &TcpStream| {
+        s.set_nonblocking(true).unwrap();
+        matches!(s.read(&mut [0]), Ok(0))
+    };
+    until("connections that are closed at once", || {
+        let closed = crowd.iter().filter(|s| is_closed(s)).count();
+        (closed == 8).then_some(())
+    })
+    .await;
+    // Another address still gets an answer, if only a TLS alert.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = socket.connect(program.listen).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut other, b"rubbish that is no TLS").await.unwrap();
+    assert!(tokio::io::AsyncReadExt::read(&mut other, &mut [0; 64]).await.unwrap() > 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rubbish_and_silence_do_not_keep_others_out() {
     let plane = Plane::start(&[]).await;
