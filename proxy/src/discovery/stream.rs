@@ -154,7 +154,7 @@ impl Core {
 
     async fn listen(&mut self, mut session: Session, mut stream: Streaming<Update>) -> Ended {
         let subscriptions = self.subscriptions.clone();
-        let mut look = interval(IDLE_LOOK);
+        let mut look = interval(IDLE_LOOK.min(subscriptions.idle() / 2).max(Duration::from_millis(100)));
         loop {
             let done = tokio::select! {
                 update = stream.message() => match update {

@@ -47,6 +47,11 @@ impl Subscriptions {
         }
     }
 
+    /// After how long without use one is given up.
+    pub(super) fn idle(&self) -> Duration {
+        self.idle
+    }
+
     fn now(&self) -> u64 {
         self.start.elapsed().as_secs()
     }
