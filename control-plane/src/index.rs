@@ -140,3 +140,52 @@ impl Resources {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::resource::{Kind, Meta, Origin};
+
+    fn named(name: &str) -> Resource {
+        let key = Key { kind: Kind::Namespace, namespace: String::new(), name: name.into(), group: String::new() };
+        let meta = Meta {
+            key,
+            labels: BTreeMap::new(),
+            created: 0,
+            generation: 0,
+            origin: Arc::new(Origin::default()),
+            unsupported: Vec::new(),
+        };
+        Resource::Namespace(Arc::new(Named { meta }))
+    }
+
+    #[test]
+    fn a_snapshot_does_not_change_with_later_events() {
+        let mut index = Index::new();
+        assert!(index.apply([Event::Upsert { resource: named("a"), problems: Vec::new() }]));
+        let before = index.snapshot();
+        let key = named("a").meta().key.clone();
+        index.apply([Event::Delete(key), Event::Upsert { resource: named("b"), problems: Vec::new() }]);
+        assert_eq!((before.len(), index.snapshot().len()), (1, 1));
+        assert!(before.namespaces.keys().all(|k| k.name == "a"));
+    }
+
+    #[test]
+    fn a_refused_version_leaves_the_one_before_and_its_problems_go_when_it_is_mended() {
+        let mut index = Index::new();
+        let key = named("a").meta().key.clone();
+        let problem = named("a").meta().problem(crate::problem::Severity::Error, "x", "", String::new(), "");
+        index.apply([Event::Upsert { resource: named("a"), problems: Vec::new() }]);
+        index.apply([Event::Refused { key, problems: vec![problem] }]);
+        assert_eq!((index.snapshot().len(), index.snapshot().found.len()), (1, 1));
+        index.apply([Event::Upsert { resource: named("a"), problems: Vec::new() }]);
+        assert!(index.snapshot().found.is_empty());
+    }
+
+    #[test]
+    fn synced_is_no_change_of_the_resources() {
+        let mut index = Index::new();
+        assert!(!index.apply([Event::Synced]));
+        assert!(index.is_synced());
+    }
+}

@@ -3,8 +3,9 @@
 use crate::compile::{Settings, compile};
 use crate::index::Resources;
 use crate::problem::{Problem, Severity};
-use crate::source::{Event, directory};
+use crate::source::{Event, Key, directory};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -30,10 +31,20 @@ impl Validation {
 pub fn validate(paths: &[PathBuf]) -> Validation {
     let mut resources = Resources::default();
     let mut files = 0;
+    let mut places: BTreeMap<Key, String> = BTreeMap::new();
     for path in paths {
         let reading = directory::read(path);
         files += reading.files;
         for resource in reading.resources {
+            let meta = resource.meta();
+            if let Some(first) = places.get(&meta.key).filter(|first| **first != meta.origin.file) {
+                let message = format!("it stands in {first} too, which comes first and is used");
+                let problem =
+                    meta.problem(Severity::Error, "duplicate_resource", "", message, "Remove one of the two.");
+                resources.reported.push(problem);
+                continue;
+            }
+            places.insert(meta.key.clone(), meta.origin.file.clone());
             resources.apply(Event::Upsert { resource, problems: Vec::new() });
         }
         resources.reported.extend(reading.problems);

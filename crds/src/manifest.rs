@@ -120,9 +120,6 @@ fn add_rules(definition: &mut Value, kind: &str) {
             "message": "the action CUSTOM needs a provider"
         }]),
         "PeerAuthentication" => json!([{
-            "rule": "!has(self.portLevelMtls) || size(self.portLevelMtls) == 0 || has(self.selector)",
-            "message": "portLevelMtls needs a selector"
-        }, {
             "rule": "!has(self.portLevelMtls) || self.portLevelMtls.all(p, p.matches('^[0-9]{1,5}$'))",
             "message": "the keys of portLevelMtls are port numbers"
         }]),

@@ -27,7 +27,7 @@ pub struct PeerAuthenticationSpec {
     pub selector: Option<WorkloadSelector>,
     /// For every port that `portLevelMtls` does not name.
     pub mtls: Option<Mtls>,
-    /// By the number of the application's port. Needs a selector.
+    /// Exceptions, by the number of the application's port.
     pub port_level_mtls: BTreeMap<String, Mtls>,
 }
 

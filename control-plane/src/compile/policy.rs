@@ -4,7 +4,7 @@
 use super::Settings;
 use super::catalog::selects;
 use super::matching::is_token;
-use super::principal;
+use super::principal::{self, Accounts};
 use crate::index::Resources;
 use crate::problem::{Problem, Severity};
 use crate::source::resource::AuthorizationPolicy;
@@ -34,12 +34,14 @@ pub(super) struct Unusable;
 impl Policies {
     pub(super) fn new(resources: &Resources, settings: &Settings, problems: &mut Vec<Problem>) -> Self {
         let mut all = Vec::new();
+        let accounts = Accounts::new(resources);
         for policy in resources.authorization_policies.values() {
             if policy.spec.action == Some(Action::Audit) {
                 let message = "the action AUDIT is not implemented yet; the policy has no effect".to_owned();
                 problems.push(policy.meta.problem(Severity::Warning, "not_implemented", "spec.action", message, ""));
                 continue;
             }
+            accounts.examine(policy, settings, problems);
             all.push(compiled(policy, settings, problems));
         }
         Self { all }

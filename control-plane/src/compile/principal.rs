@@ -1,7 +1,12 @@
 //! Identities as policies write them. Always one whole identity or any: a prefix or suffix of an identity is how one
 //! account passes for another.
 
+use super::Settings;
+use crate::index::Resources;
+use crate::problem::{Problem, Severity};
+use crate::source::resource::AuthorizationPolicy;
 use causeway_mesh::spiffe::SpiffeId;
+use std::collections::BTreeSet;
 
 /// `cluster.local/ns/x/sa/y`, `spiffe://cluster.local/ns/x/sa/y` or `*`, as the wire has it.
 ///
@@ -28,4 +33,63 @@ pub(super) fn from_account(text: &str, own: &str, trust_domain: &str) -> Result<
 fn build(trust_domain: &str, namespace: &str, account: &str, text: &str) -> Result<String, String> {
     let id = SpiffeId::new(trust_domain, namespace, account);
     id.map(|id| id.to_string()).map_err(|e| format!("`{}` is not an identity: {e}", text.escape_debug()))
+}
+
+/// The ServiceAccounts that exist, so that a policy for one that nobody has can be told from one that works.
+pub(super) struct Accounts {
+    namespaces: BTreeSet<String>,
+    known: BTreeSet<(String, String)>,
+}
+
+impl Accounts {
+    pub(super) fn new(resources: &Resources) -> Self {
+        let declared = resources.service_accounts.keys().map(|k| (k.namespace.clone(), k.name.clone()));
+        let used = resources.pods.values().map(|p| (p.meta.key.namespace.clone(), p.account.clone()));
+        let known: BTreeSet<(String, String)> = declared.chain(used).collect();
+        let namespaces = resources.namespaces.keys().map(|k| k.name.clone());
+        Self { namespaces: namespaces.chain(known.iter().map(|(n, _)| n.clone())).collect(), known }
+    }
+
+    /// Warns of every account that the policy names and that nobody has.
+    pub(super) fn examine(&self, policy: &AuthorizationPolicy, settings: &Settings, problems: &mut Vec<Problem>) {
+        let own = &policy.meta.key.namespace;
+        for (i, rule) in policy.spec.rules.iter().enumerate() {
+            for (j, from) in rule.from.iter().enumerate() {
+                let principals = from.source.principals.iter().map(|t| from_text(t, &settings.trust_domain));
+                let accounts =
+                    from.source.service_accounts.iter().map(|t| from_account(t, own, &settings.trust_domain));
+                let lists = [("principals", principals.collect::<Vec<_>>()), ("serviceAccounts", accounts.collect())];
+                for (list, ids) in lists {
+                    for (at, id) in ids.into_iter().enumerate() {
+                        let Some(id) = id.ok().and_then(|id| id.parse::<SpiffeId>().ok()) else { continue };
+                        if self.is_missing(&id, settings) {
+                            let field = format!("spec.rules[{i}].from[{j}].source.{list}[{at}]");
+                            let message = format!(
+                                "no ServiceAccount `{}` is known in namespace {}",
+                                id.account(),
+                                id.namespace()
+                            );
+                            let advice = "Correct the name, or create the ServiceAccount.";
+                            let meta = &policy.meta;
+                            problems.push(meta.problem(
+                                Severity::Warning,
+                                "unknown_service_account",
+                                &field,
+                                message,
+                                advice,
+                            ));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Every namespace has an account `default`; of other trust domains and unknown namespaces nothing is known.
+    fn is_missing(&self, id: &SpiffeId, settings: &Settings) -> bool {
+        id.trust_domain() == settings.trust_domain
+            && id.account() != "default"
+            && self.namespaces.contains(id.namespace())
+            && !self.known.contains(&(id.namespace().to_owned(), id.account().to_owned()))
+    }
 }

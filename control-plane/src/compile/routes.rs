@@ -17,6 +17,9 @@ use causeway_mesh::wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// Most HTTP routes of one Service from one side: proxies take no more than twice as many.
+const MOST_ROUTES: usize = 500;
+
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     by_service: BTreeMap<Name, Scoped<VirtualServiceSpec>>,
@@ -88,22 +91,19 @@ impl Routes {
                     "Name the Service in spec.hosts.",
                 ));
             }
-            for (index, host) in spec.hosts.iter().enumerate() {
-                let names = match resolve(host, &meta.key.namespace, catalog, settings) {
-                    Host::Service(name) => vec![name],
-                    Host::Wildcard(names) if !names.is_empty() => names,
-                    _ => {
-                        let shown = host.escape_debug();
-                        let message = format!(
-                            "no Service `{shown}` is known in namespace {}; nothing is routed for it",
-                            meta.key.namespace
-                        );
-                        let advice = "Correct the name (svc, svc.ns or the full name), or create the Service.";
-                        let field = format!("spec.hosts[{index}]");
-                        problems.push(meta.problem(Severity::Error, "unknown_host", &field, message, advice));
-                        continue;
-                    }
-                };
+            let resolved = spec.hosts.iter().map(|host| names(resolve(host, &meta.key.namespace, catalog, settings)));
+            let resolved: Vec<Vec<Name>> = resolved.collect();
+            // Beside a host that is known, another may be meant for a gateway.
+            let is_used = resolved.iter().any(|names| !names.is_empty());
+            for (index, (host, names)) in spec.hosts.iter().zip(resolved).enumerate() {
+                if names.is_empty() {
+                    let severity = if is_used { Severity::Warning } else { Severity::Error };
+                    let (shown, own) = (host.escape_debug(), &meta.key.namespace);
+                    let message = format!("no Service `{shown}` is known in namespace {own}; nothing is routed for it");
+                    let advice = "Correct the name (svc, svc.ns or the full name), or create the Service.";
+                    let field = format!("spec.hosts[{index}]");
+                    problems.push(meta.problem(severity, "unknown_host", &field, message, advice));
+                }
                 for name in names {
                     let (is_exact, host_length) = (!host.starts_with('*'), host.len());
                     let attached = Attached { resource: Arc::clone(resource), is_exact, host_length };
@@ -126,7 +126,7 @@ impl Routes {
     /// HTTP routes of `service` for this client, in the order in which they are tried.
     pub(super) fn http<'a>(&'a self, service: &Name, viewer: Viewer<'_>, port: u16) -> Vec<Picked<'a>> {
         let lists = self.by_service.get(service).map(|s| s.seen_by(viewer.namespace)).unwrap_or_default();
-        lists.into_iter().flat_map(|list| merged(list, Some((viewer, port)))).collect()
+        lists.into_iter().flat_map(|list| merged(list, Some((viewer, port))).into_iter().take(MOST_ROUTES)).collect()
     }
 
     /// The TCP route of `service` for this client.
@@ -156,6 +156,7 @@ impl Routes {
         let mut told = BTreeSet::new();
         for scoped in self.by_service.values() {
             for list in std::iter::once(&scoped.producer).chain(scoped.consumers.values()) {
+                report_excess(list, problems);
                 let mut by: Option<(String, usize)> = None;
                 for route in merged(list, None) {
                     let key = route.from.meta().key.clone();
@@ -181,6 +182,28 @@ impl Routes {
                 }
             }
         }
+    }
+}
+
+/// The resource with which the routes of a Service become too many hears of it.
+fn report_excess(list: &[Attached<VirtualServiceSpec>], problems: &mut Vec<Problem>) {
+    let mut sum = 0;
+    for attached in list {
+        let before = sum;
+        sum += attached.resource.spec.http.len();
+        if before <= MOST_ROUTES && sum > MOST_ROUTES {
+            let message = format!("one Service may have {MOST_ROUTES} HTTP routes; with this resource there are {sum}");
+            let advice = "Those that come last are left out. Merge routes that differ only in a match.";
+            problems.push(attached.meta().problem(Severity::Error, "too_many_routes", "spec.http", message, advice));
+        }
+    }
+}
+
+fn names(host: Host) -> Vec<Name> {
+    match host {
+        Host::Service(name) => vec![name],
+        Host::Wildcard(names) => names,
+        Host::Unknown => Vec::new(),
     }
 }
 

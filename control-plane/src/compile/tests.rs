@@ -23,7 +23,8 @@ fn events(text: &str) -> Vec<Event> {
             let origin = Origin { file: "f.yaml".into(), line: document.line, lines: document.lines.clone() };
             events.push(match object(&value, &origin) {
                 Outcome::Usable(resource, problems) => Event::Upsert { resource, problems },
-                Outcome::Refused(key, problems) => Event::Refused { key, problems },
+                Outcome::Refused(_, problems, Some(resource)) => Event::Upsert { resource, problems },
+                Outcome::Refused(key, problems, None) => Event::Refused { key, problems },
                 Outcome::Passed(problem) => Event::Report(vec![problem]),
             });
         }
@@ -48,6 +49,10 @@ fn client(namespace: &str) -> Client {
 /// Problems that are more than a note, as `code field`.
 fn found(model: &Model) -> Vec<String> {
     use crate::problem::Severity;
+    let catalogue = include_str!("../../../docs/problems.md");
+    for problem in model.problems() {
+        assert!(catalogue.contains(&format!("`{}`", problem.code)), "{} is not in docs/problems.md", problem.code);
+    }
     let real = model.problems().iter().filter(|p| p.severity != Severity::Note);
     real.map(|p| format!("{} {}", p.code, p.field)).collect()
 }

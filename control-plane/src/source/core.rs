@@ -36,7 +36,7 @@ pub(super) fn resource(value: &Value, meta: Meta) -> Outcome {
                 unsupported: Vec::new(),
             };
             let advice = "Correct the value; until then the last good version of this resource stays in force.";
-            Outcome::Refused(key, vec![at.problem(Severity::Error, "wrong_type", &field, message, advice)])
+            Outcome::Refused(key, vec![at.problem(Severity::Error, "wrong_type", &field, message, advice)], None)
         }
     }
 }

@@ -260,8 +260,8 @@ impl File {
                     Outcome::Usable(resource, problems) => {
                         self.objects.push((resource.meta().key.clone(), Some(resource), problems));
                     }
-                    Outcome::Refused(key, problems) => {
-                        let kept = last_good.get(&key).cloned();
+                    Outcome::Refused(key, problems, closed) => {
+                        let kept = last_good.get(&key).cloned().or(closed);
                         self.objects.push((key, kept, problems));
                     }
                     Outcome::Passed(problem) => self.problems.push(problem),

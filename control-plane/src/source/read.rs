@@ -19,8 +19,9 @@ use time::format_description::well_known::Rfc3339;
 pub enum Outcome {
     /// A resource, with what was found in it.
     Usable(Resource, Vec<Problem>),
-    /// It is of a kind that is used, and cannot be: the last good version stays.
-    Refused(Key, Vec<Problem>),
+    /// It is of a kind that is used, and cannot be: the last good version stays. Where there is none, a policy comes as
+    /// one that fails closed, since its absence would open what it guards.
+    Refused(Key, Vec<Problem>, Option<Resource>),
     /// It is of no kind that is used, or has no name to go by.
     Passed(Problem),
 }
@@ -179,20 +180,58 @@ where
     let none = Value::Object(serde_json::Map::new());
     let mut spec = value.get("spec").filter(|s| !s.is_null()).unwrap_or(&none).clone();
     let findings = check(&format!("{:?}", meta.key.kind), &spec);
-    let invalid = findings.iter().any(|f| matches!(f.what, What::Invalid { .. }));
+    let invalid: Vec<String> =
+        findings.iter().filter(|f| matches!(f.what, What::Invalid { .. })).map(|f| f.path.clone()).collect();
     meta.unsupported = findings.iter().filter(|f| disables(f)).map(|f| f.path.clone()).collect();
     let mut problems: Vec<Problem> = findings.into_iter().map(|f| told(&meta, f)).collect();
-    if invalid {
-        return Outcome::Refused(meta.key, problems);
-    }
     strip_nulls(&mut spec);
+    if !invalid.is_empty() {
+        let key = meta.key.clone();
+        return Outcome::Refused(key, problems, closed(spec, invalid, meta, wrap));
+    }
     match typed::<S>(&spec, "spec") {
         Ok(spec) => Outcome::Usable(wrap(Arc::new(Custom { meta, spec })), problems),
         Err((field, message)) => {
             problems.push(meta.problem(Severity::Error, "wrong_type", &field, message, "Correct the value."));
-            Outcome::Refused(meta.key, problems)
+            let key = meta.key.clone();
+            Outcome::Refused(key, problems, closed(spec, vec![field], meta, wrap))
         }
     }
+}
+
+/// A policy without its invalid parts, which it holds as not understood; None for what is no policy.
+fn closed<S>(
+    mut spec: Value,
+    invalid: Vec<String>,
+    mut meta: Meta,
+    wrap: impl FnOnce(Arc<Custom<S>>) -> Resource,
+) -> Option<Resource>
+where
+    S: DeserializeOwned,
+{
+    if !matches!(meta.key.kind, Kind::AuthorizationPolicy | Kind::PeerAuthentication) {
+        return None;
+    }
+    for path in invalid {
+        // The alternative that holds it, else the rule, else the whole spec.
+        let steps: Vec<String> = path.replace('[', ".[").split('.').skip(1).map(str::to_owned).collect();
+        let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
+        let place = match steps[..] {
+            ["rules", rule, part @ ("from" | "to"), at, ..] => Some(vec!["rules", rule, part, at]),
+            ["rules", rule, _, ..] => Some(vec!["rules", rule]),
+            _ => None,
+        };
+        let pointer =
+            place.map(|p| p.iter().map(|step| format!("/{}", step.trim_matches(['[', ']']))).collect::<String>());
+        let target = pointer.and_then(|p| spec.pointer(&p).is_some().then_some(p));
+        match target.and_then(|p| spec.pointer_mut(&p)) {
+            Some(part) => *part = serde_json::json!({}),
+            None => spec = serde_json::json!({}),
+        }
+        meta.unsupported.push(path);
+    }
+    let spec = typed::<S>(&spec, "spec").ok()?;
+    Some(wrap(Arc::new(Custom { meta, spec })))
 }
 
 /// Kubernetes reads null as absent.

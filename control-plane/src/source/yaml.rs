@@ -43,6 +43,7 @@ pub fn documents(text: &str) -> Result<Vec<Document>, YamlError> {
     if text.len() > MAX_BYTES {
         return Err(YamlError { line: 0, message: format!("the file has more than {MAX_BYTES} bytes") });
     }
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let marks = marks(text)?;
     let mut found = Vec::new();
     for (index, document) in serde_yaml::Deserializer::from_str(text).enumerate() {

@@ -22,14 +22,14 @@ fn nothing_said_is_strict_and_as_the_settings_have_it() {
 
 #[test]
 fn principals_are_whole_identities_in_any_of_their_forms() {
-    let spec = "rules:\n- from:\n  - source:\n      principals: [cluster.local/ns/dev/sa/web, 'spiffe://cluster.local/ns/dev/sa/a.b', '*']\n      serviceAccounts: [dev/x, own]\n  to: [{operation: {methods: [GET], paths: [/a, /b*, '*c', '*'], ports: ['8080'], hosts: ['*.Example.com']}}]";
+    let spec = "rules:\n- from:\n  - source:\n      principals: [cluster.local/ns/x/sa/web, 'spiffe://cluster.local/ns/x/sa/a.b', '*']\n      serviceAccounts: [x/x, stable-sa]\n  to: [{operation: {methods: [GET], paths: [/a, /b*, '*c', '*'], ports: ['8080'], hosts: ['*.Example.com']}}]";
     let (inbound, problems) = policy(spec);
     assert_eq!(problems, [] as [&str; 0]);
     let rule = &inbound.policies[0].rules[0];
     let id = |rest: &str| format!("spiffe://cluster.local/ns/{rest}");
     assert_eq!(
         rule.from[0].principals,
-        [id("dev/sa/web"), id("dev/sa/a.b"), "*".into(), id("dev/sa/x"), id("prod/sa/own")]
+        [id("x/sa/web"), id("x/sa/a.b"), "*".into(), id("x/sa/x"), id("prod/sa/stable-sa")]
     );
     use wire::string_match::Kind;
     let paths: Vec<Kind> = rule.to[0].paths.iter().map(|p| p.kind.clone().unwrap()).collect();
@@ -93,6 +93,44 @@ fn what_is_not_understood_denies_more_in_a_deny_policy() {
     assert!(inbound.policies[0].rules.is_empty(), "a mistyped action must not become an allowance");
     let (inbound, _) = policy("action: DENY\nrulez: []");
     assert_eq!(inbound.policies[0].rules, [wire::Rule::default()]);
+}
+
+#[test]
+fn a_policy_with_a_value_of_the_wrong_type_fails_closed_where_it_has_no_last_good_version() {
+    let (inbound, problems) = policy("rules: [{to: [{operation: {ports: [8080]}}, {operation: {ports: ['9090']}}]}]");
+    assert_eq!(problems, ["wrong_type spec.rules[0].to[0].operation.ports[0]"]);
+    assert_eq!(inbound.policies[0].rules[0].to.iter().map(|o| o.ports.clone()).collect::<Vec<_>>(), [[9090]]);
+    for spec in ["rules: all", "selector: {matchLabels: [a]}\nrules: [{}]", "action: Deny\nrules: [{}]"] {
+        let (inbound, problems) = policy(spec);
+        assert_eq!((problems.len(), inbound.policies[0].verdict()), (1, wire::Verdict::Allow), "{spec}");
+        assert!(inbound.policies[0].rules.is_empty(), "{spec}");
+    }
+    let (inbound, _) = inbound_of_peer("mtls: {mode: permissive}");
+    assert_eq!(inbound.mode(), MtlsMode::MtlsStrict);
+}
+
+fn inbound_of_peer(spec: &str) -> (wire::Inbound, Vec<String>) {
+    inbound(&[
+        custom("PeerAuthentication", "causeway-system", "mesh", "mtls: {mode: PERMISSIVE}"),
+        custom("PeerAuthentication", "prod", "p", spec),
+    ])
+}
+
+#[test]
+fn a_service_account_that_nobody_has_is_a_warning() {
+    let of = |principal: &str| policy(&format!("rules: [{{from: [{{source: {{principals: [{principal}]}}}}]}}]")).1;
+    assert_eq!(
+        of("cluster.local/ns/dev/sa/wbe-sa"),
+        ["unknown_service_account spec.rules[0].from[0].source.principals[0]"]
+    );
+    for fine in [
+        "cluster.local/ns/dev/sa/web-sa",
+        "cluster.local/ns/dev/sa/default",
+        "other/ns/dev/sa/x",
+        "cluster.local/ns/nowhere/sa/x",
+    ] {
+        assert_eq!(of(fine), [] as [&str; 0], "{fine}");
+    }
 }
 
 #[test]

@@ -49,6 +49,29 @@ fn a_problem_names_file_line_and_field() {
 }
 
 #[test]
+fn a_host_of_a_gateway_beside_a_known_one_is_a_warning() {
+    let text = format!(
+        "{}{}",
+        prodsvc(),
+        custom("VirtualService", "dev", "v", &SPLIT.replace("hosts: [", "hosts: [shop.example.com, "))
+    );
+    let model = model(&text);
+    let [problem] = model.problems() else { panic!("{:?}", model.problems()) };
+    assert_eq!((problem.code, problem.severity), ("unknown_host", crate::problem::Severity::Warning));
+}
+
+#[test]
+fn too_many_routes_are_reported_and_cut() {
+    let http = "- match: [{uri: {exact: /x}}]\n  route: [{destination: {host: prodsvc.prod}}]\n".repeat(120);
+    let all: String = (0..6)
+        .map(|i| custom("VirtualService", "dev", &format!("v{i}"), &format!("hosts: [prodsvc.prod]\nhttp:\n{http}")))
+        .collect();
+    let model = model(&format!("{}{all}", prodsvc()));
+    assert_eq!(found(&model), ["too_many_routes spec.http"]);
+    assert_eq!(model.destination(&client("dev"), "prodsvc.prod:80").routes.len(), 500);
+}
+
+#[test]
 fn zero_weights_are_a_warning_and_reach_the_proxy_as_they_are() {
     let spec = SPLIT.replace("weight: 10", "weight: 0").replace("weight: 90", "weight: 0");
     assert_eq!(with(&spec), ["no_weight spec.http[0].route"]);

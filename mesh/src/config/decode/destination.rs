@@ -12,7 +12,10 @@ use crate::route::{Match, Route};
 use crate::split::{Split, SplitKey, Weighted};
 use crate::wire;
 
-const MAX_BACKENDS: usize = 256;
+/// Of one split.
+const MAX_SHARES: usize = 256;
+/// Of a destination with all its routes.
+const MAX_BACKENDS: usize = 4096;
 const MAX_ROUTES: usize = 1024;
 const MAX_MATCHES: usize = 256;
 /// Thirty days: far above any use, far below where adding it to a clock overflows.
@@ -142,7 +145,7 @@ fn split(wire: &wire::Split, indices: &HashMap<&str, usize>, at: &At<'_>, faults
     if wire.backends.is_empty() {
         faults.add(&list, "is empty");
     }
-    if !faults.within(&list, wire.backends.len(), MAX_BACKENDS) {
+    if !faults.within(&list, wire.backends.len(), MAX_SHARES) {
         return None;
     }
     let mut seen = HashSet::new();
