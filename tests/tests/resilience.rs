@@ -145,11 +145,11 @@ fn renewed_certificates_cost_no_request_and_no_connection() {
         let certs = pod.proxy_admin(&[], "/certs").json();
         certs["serial"].as_str().unwrap().to_owned()
     };
-    let (client, server) = (serial(&stage.client), serial(&stage.servers[0]));
+    let server = serial(&stage.servers[0]);
     let load = stage.background("4");
     let long = stage.client.background("talk", &["talk", "--connect", "server.prod:9000", "--timeout-ms", "3000"]);
     let mut changes = 0;
-    let mut last = client.clone();
+    let mut last = serial(&stage.client);
     until("three renewals and more than two lives", Duration::from_secs(90), || {
         let now = serial(&stage.client);
         changes += usize::from(now != last);
@@ -164,6 +164,38 @@ fn renewed_certificates_cost_no_request_and_no_connection() {
     );
     let report = stage.stop(load);
     assert_eq!(report["failed"], 0, "{report}");
+}
+
+#[test]
+fn after_their_certificates_expire_proxies_make_no_new_connection_and_then_recover() {
+    if !needs() {
+        return;
+    }
+    let mut stage = stage(Settings::default().control_plane(&["--leaf-ttl", "15s"]), 1);
+    // Every TCP connection is a handshake of its own.
+    let bytes = |stage: &Stage| {
+        let talk = ["talk", "--connect", "server.prod:9000", "--until", "1", "--timeout-ms", "5000"];
+        stage.client.client(&talk)["bytes"].as_u64().unwrap()
+    };
+    until("bytes flow", Duration::from_secs(20), || if bytes(&stage) > 0 { Ok(()) } else { Err("none".to_owned()) });
+    stage.mesh.kill_control_plane();
+    until("no handshake succeeds", Duration::from_secs(45), || {
+        if bytes(&stage) == 0 { Ok(()) } else { Err("bytes flow".to_owned()) }
+    });
+    for _ in 0..5 {
+        assert_eq!(bytes(&stage), 0, "it stays closed");
+    }
+    stage.client.proxy_mut().kill();
+    stage.client.start_proxy();
+    until("a restarted proxy is alive", Duration::from_secs(10), || {
+        if stage.client.health("/live").code == Some(0) { Ok(()) } else { Err("dead".to_owned()) }
+    });
+    assert_ne!(stage.client.health("/ready").code, Some(0), "with an expired certificate it is not ready");
+    stage.mesh.start_control_plane();
+    until("it recovers", Duration::from_secs(40), || {
+        let reply = stage.client.curl(&["-m", "5", URL]);
+        if reply.status == 200 && bytes(&stage) > 0 { Ok(()) } else { Err(format!("{reply:?}")) }
+    });
 }
 
 #[test]
