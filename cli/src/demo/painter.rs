@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::interval;
 
-use super::board::{Board, Facts};
+use super::board::{Board, Facts, Identities};
 use super::picture::{COLUMNS, ROWS, draw, minutes};
 use crate::terminal::{self, Style};
 
@@ -27,6 +27,7 @@ pub(super) struct Painter<'a> {
     is_live: bool,
     is_drawn: bool,
     notes_shown: usize,
+    are_identities_shown: bool,
 }
 
 impl<'a> Painter<'a> {
@@ -35,7 +36,14 @@ impl<'a> Painter<'a> {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
         let fits = terminal::size()
             .is_some_and(|(columns, rows)| usize::from(columns) > COLUMNS - 1 && usize::from(rows) > ROWS);
-        Self { out, style, is_live: fits && !plain && !dumb, is_drawn: false, notes_shown: 0 }
+        Self {
+            out,
+            style,
+            is_live: fits && !plain && !dumb,
+            is_drawn: false,
+            notes_shown: 0,
+            are_identities_shown: false,
+        }
     }
 
     /// The output, for what comes after the picture.
@@ -63,6 +71,7 @@ impl<'a> Painter<'a> {
         }
         self.is_drawn = false;
         self.notes_shown = 0;
+        self.are_identities_shown = false;
         self.out.flush()
     }
 
@@ -92,6 +101,14 @@ impl<'a> Painter<'a> {
             writeln!(self.out, "{}  {}", minutes(note.at), note.text)?;
         }
         self.notes_shown = facts.notes.len();
+        let Identities { caller, stable, canary } = &facts.identities;
+        if let (false, Some(caller), Some(stable), Some(canary)) = (self.are_identities_shown, caller, stable, canary) {
+            let now = minutes(crate::clock::now().duration_since(facts.began));
+            for (who, id) in [("caller   ", caller), ("v1-stable", stable), ("v1-canary", canary)] {
+                writeln!(self.out, "{now}  {who} proved to be {id}")?;
+            }
+            self.are_identities_shown = true;
+        }
         if let Some(epoch) = facts.epochs.last().filter(|e| with_share && e.share.total() > 0) {
             let canary = epoch.share.of_canary() * 100.0;
             writeln!(

@@ -104,11 +104,13 @@ async fn play(
 
     let each = settings.traffic_time() / u32::try_from(WEIGHTS.len())?;
     sleep(each / 3).await;
-    board.intruder(probes::foreign_identity(local(mesh.ports.intruder.outbound)).await);
-    board.note("dev/intruder called prodsvc with a certificate of its own".to_owned());
+    let refusal = probes::foreign_identity(local(mesh.ports.intruder.outbound)).await;
+    board.note(format!("dev/intruder called prodsvc: {}", refusal.what));
+    board.intruder(refusal);
     sleep(each / 3).await;
-    board.plaintext(probes::plain_text(local(mesh.ports.stable.inbound)).await);
-    board.note("a client without a certificate spoke plain HTTP to prodsvc".to_owned());
+    let refusal = probes::plain_text(local(mesh.ports.stable.inbound)).await;
+    board.note(format!("plain HTTP to the proxy of prodsvc: {}", refusal.what));
+    board.plaintext(refusal);
     sleep(each / 3).await;
 
     for weights in &WEIGHTS[1..] {
