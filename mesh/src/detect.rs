@@ -72,10 +72,8 @@ fn http1(seen: &[u8]) -> Detected {
         return Detected::Opaque;
     }
     let target = &line[end + 1..];
-    if METHODS.contains(&&line[..end]) {
-        if target.starts_with(b"/") || has_scheme(target) {
-            return Detected::Http1;
-        }
+    if METHODS.contains(&&line[..end]) && (target.starts_with(b"/") || has_scheme(target)) {
+        return Detected::Http1;
     }
     whole_line(target)
 }

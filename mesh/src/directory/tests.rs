@@ -20,7 +20,7 @@ proptest! {
     #[test]
     fn applying_the_difference_yields_the_new_directory(a in directories(), b in directories()) {
         let delta = diff(&a, &b);
-        let mut onto = a.clone();
+        let mut onto = a;
         apply(delta, &mut onto);
         prop_assert_eq!(onto, b);
     }

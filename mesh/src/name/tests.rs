@@ -176,8 +176,8 @@ proptest! {
     #[test]
     fn every_form_of_a_service_names_it(svc in "[a-z][a-z0-9]{0,6}", ns in "[a-z][a-z0-9]{0,6}", domain in "[a-z]{1,5}(\\.[a-z]{1,5}){0,2}") {
         let want = name(&svc, &ns, None);
-        prop_assert_eq!(service(&svc, &ns, &domain), want.clone());
-        prop_assert_eq!(service(&format!("{svc}.{ns}.svc"), "other", &domain), want.clone());
-        prop_assert_eq!(service(&format!("{svc}.{ns}.svc.{domain}"), "other", &domain), want);
+        prop_assert_eq!(&service(&svc, &ns, &domain), &want);
+        prop_assert_eq!(&service(&format!("{svc}.{ns}.svc"), "other", &domain), &want);
+        prop_assert_eq!(&service(&format!("{svc}.{ns}.svc.{domain}"), "other", &domain), &want);
     }
 }
