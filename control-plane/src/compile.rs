@@ -109,6 +109,7 @@ pub fn compile(resources: &Arc<Resources>, settings: &Settings) -> Model {
     let mut problems: Vec<Problem> =
         resources.reported.iter().chain(resources.found.values().flatten()).cloned().collect();
     let catalog = catalog::Catalog::new(resources, settings);
+    catalog.examine(&mut problems);
     alias::examine(&catalog, settings, &mut problems);
     let rules = rules::Rules::new(resources, &catalog, settings, &mut problems);
     let routes = routes::Routes::new(resources, &catalog, settings, &mut problems);

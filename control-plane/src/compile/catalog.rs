@@ -2,6 +2,7 @@
 
 use super::{Name, Settings};
 use crate::index::Resources;
+use crate::problem::{Problem, Severity};
 use crate::source::resource::{EndpointSlice, Pod, Service, ServicePort, SliceEndpoint, TargetPort};
 use causeway_mesh::spiffe::SpiffeId;
 use causeway_mesh::wire;
@@ -26,6 +27,7 @@ pub(super) struct Catalog {
     pub(super) services: BTreeMap<Name, Arc<Service>>,
     pub(super) pods: BTreeMap<Name, Arc<Pod>>,
     by_cluster_ip: BTreeMap<IpAddr, Name>,
+    by_label: ByLabel,
     /// None: several pods claim the address, so it names none of them.
     by_pod_ip: BTreeMap<IpAddr, Option<Arc<Pod>>>,
     members: BTreeMap<(Name, u16), Vec<Member>>,
@@ -37,6 +39,10 @@ impl Catalog {
         let mut catalog = Self { trust_domain: settings.trust_domain.clone(), ..Self::default() };
         for (key, pod) in &resources.pods {
             catalog.pods.insert((key.namespace.clone(), key.name.clone()), Arc::clone(pod));
+            for (label, value) in &pod.meta.labels {
+                let place = (key.namespace.clone(), label.clone(), value.clone());
+                catalog.by_label.entry(place).or_default().push(Arc::clone(pod));
+            }
             if pod.finished || pod.host_network {
                 continue;
             }
@@ -64,6 +70,35 @@ impl Catalog {
             catalog.services.insert(name, Arc::clone(service));
         }
         catalog
+    }
+
+    /// Reports ports whose target no pod has.
+    pub(super) fn examine(&self, problems: &mut Vec<Problem>) {
+        for (name, service) in &self.services {
+            for port in &service.ports {
+                let TargetPort::Name(target) = &port.target else { continue };
+                let pods: Vec<_> = self.selected(service).filter(|p| !p.finished).collect();
+                if self.members(name, port.port).is_empty()
+                    && !pods.is_empty()
+                    && !pods.iter().any(|p| p.ports.contains_key(target))
+                {
+                    let message = format!(
+                        "none of the {} pods that it selects has a port named `{}`",
+                        pods.len(),
+                        target.escape_debug()
+                    );
+                    let field = format!("spec.ports[{}].targetPort", port.index);
+                    let advice = "Name the container's port so, or write its number.";
+                    problems.push(service.meta.problem(
+                        Severity::Error,
+                        "unknown_target_port",
+                        &field,
+                        message,
+                        advice,
+                    ));
+                }
+            }
+        }
     }
 
     /// Every endpoint of a Service port, ready or not.
@@ -160,15 +195,25 @@ impl Catalog {
         (Member { address, endpoint, pod: pod.map(Arc::clone), hostname, ready }, from.serving && from.terminating)
     }
 
+    /// Pods that the Service's selector selects: those of its rarest label, so that many Services in one namespace do not
+    /// each look at every pod.
+    fn selected<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Arc<Pod>> {
+        let namespace = &service.meta.key.namespace;
+        let with = |(label, value): (&String, &String)| {
+            self.by_label.get(&(namespace.clone(), label.clone(), value.clone())).map_or(&[][..], Vec::as_slice)
+        };
+        let rarest = service.selector.iter().map(with).min_by_key(|pods| pods.len()).unwrap_or_default();
+        rarest.iter().filter(|pod| selects(&service.selector, &pod.meta.labels))
+    }
+
     fn of_pods(&self, service: &Service, port: &ServicePort) -> Vec<Member> {
         if service.selector.is_empty() || service.external_name.is_some() {
             return Vec::new();
         }
         let wants_v6 = service.cluster_ips.first().is_some_and(IpAddr::is_ipv6);
-        let namespace = &service.meta.key.namespace;
-        let pods = self.pods.range((namespace.clone(), String::new())..).take_while(|((n, _), _)| n == namespace);
-        pods.filter(|(_, pod)| !pod.finished && selects(&service.selector, &pod.meta.labels))
-            .filter_map(|(_, pod)| {
+        self.selected(service)
+            .filter(|pod| !pod.finished)
+            .filter_map(|pod| {
                 let address = *pod.ips.iter().find(|ip| ip.is_ipv6() == wants_v6).or(pod.ips.first())?;
                 let number = match &port.target {
                     TargetPort::Number(number) => *number,
@@ -186,6 +231,9 @@ impl Catalog {
             .collect()
     }
 }
+
+/// Pods by namespace and one of their labels.
+type ByLabel = BTreeMap<(String, String, String), Vec<Arc<Pod>>>;
 
 fn hostname(pod: &Pod) -> String {
     if pod.hostname.is_empty() { pod.meta.key.name.clone() } else { pod.hostname.clone() }

@@ -2,7 +2,7 @@
 
 use super::read::{Outcome, typed};
 use super::resource::{
-    EndpointSlice, Kind, Meta, Named, Pod, Probe, Resource, Service, ServicePort, SliceEndpoint, TargetPort,
+    EndpointSlice, Kind, Meta, Named, Origin, Pod, Probe, Resource, Service, ServicePort, SliceEndpoint, TargetPort,
 };
 use crate::problem::Severity;
 use k8s_openapi::api::core::v1 as k8s;
@@ -17,26 +17,24 @@ use std::sync::Arc;
 pub(super) fn resource(value: &Value, meta: Meta) -> Outcome {
     let key = meta.key.clone();
     let origin = Arc::clone(&meta.origin);
+    // There are many of these, and only a Service can have a problem at a field later.
+    let bare = || {
+        let origin = Origin { file: origin.file.clone(), line: origin.line, lines: BTreeMap::new() };
+        Meta { origin: Arc::new(origin), ..meta.clone() }
+    };
     let read = match key.kind {
-        Kind::Namespace => Ok(Resource::Namespace(Arc::new(Named { meta }))),
-        Kind::ServiceAccount => Ok(Resource::ServiceAccount(Arc::new(Named { meta }))),
-        Kind::Service => typed(value, "").map(|s| Resource::Service(Arc::new(service(s, meta)))),
-        Kind::EndpointSlice => typed(value, "").map(|s| Resource::EndpointSlice(Arc::new(slice(s, meta)))),
-        _ => typed(value, "").map(|p| Resource::Pod(Arc::new(pod(p, meta)))),
+        Kind::Namespace => Ok(Resource::Namespace(Arc::new(Named { meta: bare() }))),
+        Kind::ServiceAccount => Ok(Resource::ServiceAccount(Arc::new(Named { meta: bare() }))),
+        Kind::Service => typed(value, "").map(|s| Resource::Service(Arc::new(service(s, meta.clone())))),
+        Kind::EndpointSlice => typed(value, "").map(|s| Resource::EndpointSlice(Arc::new(slice(s, bare())))),
+        _ => typed(value, "").map(|p| Resource::Pod(Arc::new(pod(p, bare())))),
     };
     match read {
         Ok(resource) => Outcome::Usable(resource, Vec::new()),
         Err((field, message)) => {
-            let at = Meta {
-                key: key.clone(),
-                labels: BTreeMap::new(),
-                created: 0,
-                generation: 0,
-                origin,
-                unsupported: Vec::new(),
-            };
             let advice = "Correct the value; until then the last good version of this resource stays in force.";
-            Outcome::Refused(key, vec![at.problem(Severity::Error, "wrong_type", &field, message, advice)], None)
+            let problem = meta.problem(Severity::Error, "wrong_type", &field, message, advice);
+            Outcome::Refused(key, vec![problem], None)
         }
     }
 }
@@ -62,8 +60,8 @@ fn service(service: k8s::Service, meta: Meta) -> Service {
     let mut cluster_ips: Vec<_> = ips.iter().filter_map(|ip| address(ip)).collect();
     cluster_ips.sort();
     cluster_ips.dedup();
-    let ports = spec.ports.unwrap_or_default().into_iter().filter(|p| is_tcp(p.protocol.as_deref()));
-    let ports = ports.filter_map(|p| {
+    let ports = spec.ports.unwrap_or_default().into_iter().enumerate();
+    let ports = ports.filter(|(_, p)| is_tcp(p.protocol.as_deref())).filter_map(|(index, p)| {
         let number = port(p.port)?;
         let target = match p.target_port {
             Some(IntOrString::Int(0)) | None => TargetPort::Number(number),
@@ -73,7 +71,13 @@ fn service(service: k8s::Service, meta: Meta) -> Service {
                 Err(_) => TargetPort::Name(name),
             },
         };
-        Some(ServicePort { name: p.name.unwrap_or_default(), port: number, target, app_protocol: p.app_protocol })
+        Some(ServicePort {
+            name: p.name.unwrap_or_default(),
+            port: number,
+            target,
+            app_protocol: p.app_protocol,
+            index,
+        })
     });
     Service {
         meta,

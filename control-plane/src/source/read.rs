@@ -52,15 +52,8 @@ fn items_below(path: &str, value: Value) -> Vec<(String, Value)> {
 pub fn object(value: &Value, origin: &Origin) -> Outcome {
     let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     let (api, kind) = (text("apiVersion"), text("kind"));
-    let place = |severity, code, field: &str, message: String, advice: &str| Problem {
-        line: origin.line_of(field),
-        file: origin.file.clone(),
-        severity,
-        code,
-        resource: kind.escape_debug().to_string(),
-        field: field.to_owned(),
-        message,
-        advice: advice.to_owned(),
+    let place = |severity, code, field: &str, message: String, advice: &str| {
+        origin.problem(severity, code, &described(value, kind), field, &message, advice)
     };
     if api.is_empty() || kind.is_empty() {
         let message = "this is not a Kubernetes resource: it has no apiVersion and kind".to_owned();
@@ -73,6 +66,10 @@ pub fn object(value: &Value, origin: &Origin) -> Outcome {
             let message = format!("version `{version}` of {kind} is not known");
             let advice = format!("Use {group}/{known}.");
             return Outcome::Passed(place(Severity::Error, "unknown_version", "apiVersion", message, &advice));
+        }
+        Used::No if is_of_a_mesh(group, kind) => {
+            let message = format!("{kind} of {api} is not implemented; what it asks for does not happen");
+            return Outcome::Passed(place(Severity::Warning, "unsupported_kind", "", message, ""));
         }
         Used::No => {
             let message = format!("Causeway does not use {kind} of {api}; it is passed over");
@@ -91,6 +88,24 @@ pub fn object(value: &Value, origin: &Origin) -> Outcome {
         Kind::AuthorizationPolicy => custom(value, meta, Resource::AuthorizationPolicy),
         Kind::PeerAuthentication => custom(value, meta, Resource::PeerAuthentication),
         _ => core::resource(value, meta),
+    }
+}
+
+/// Kinds by which people ask a mesh for something.
+fn is_of_a_mesh(group: &str, kind: &str) -> bool {
+    matches!(
+        group,
+        "causeway.dev" | "networking.istio.io" | "security.istio.io" | "telemetry.istio.io" | "extensions.istio.io"
+    ) || group == "gateway.networking.k8s.io" && kind.ends_with("Route")
+}
+
+/// Kind and name, as far as there is one.
+fn described(value: &Value, kind: &str) -> String {
+    let text = |name: &str| value.pointer(&format!("/metadata/{name}")).and_then(Value::as_str).unwrap_or_default();
+    match (text("namespace"), text("name")) {
+        (_, "") => kind.to_owned(),
+        ("", name) => format!("{kind} {name}"),
+        (namespace, name) => format!("{kind} {namespace}/{name}"),
     }
 }
 

@@ -108,6 +108,8 @@ pub struct ServicePort {
     pub target: TargetPort,
     /// `appProtocol`
     pub app_protocol: Option<String>,
+    /// Position in `spec.ports`, for problems.
+    pub index: usize,
 }
 
 /// Number or name of a container's port.
@@ -264,6 +266,38 @@ impl Origin {
     }
 }
 
+impl Origin {
+    /// A problem of something that stands here. Control characters of the user's keys are made visible.
+    pub fn problem(
+        &self,
+        severity: Severity,
+        code: &'static str,
+        what: &str,
+        field: &str,
+        message: &str,
+        advice: &str,
+    ) -> Problem {
+        Problem {
+            file: printable(&self.file),
+            line: self.line_of(field),
+            severity,
+            code,
+            resource: printable(what),
+            field: printable(field),
+            message: printable(message),
+            advice: printable(advice),
+        }
+    }
+}
+
+fn printable(text: &str) -> String {
+    let is_plain = |c: char| !c.is_control();
+    if text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    text.chars().map(|c| if is_plain(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
+}
+
 impl Meta {
     /// A problem of this resource at `field`, with its place in the file.
     pub fn problem(
@@ -274,16 +308,7 @@ impl Meta {
         message: String,
         advice: &str,
     ) -> Problem {
-        Problem {
-            file: self.origin.file.clone(),
-            line: self.origin.line_of(field),
-            severity,
-            code,
-            resource: self.key.to_string(),
-            field: field.to_owned(),
-            message,
-            advice: advice.to_owned(),
-        }
+        self.origin.problem(severity, code, &self.key.to_string(), field, &message, advice)
     }
 
     /// Whether something under `path` is unknown or not implemented in a way that must fail closed.

@@ -61,6 +61,21 @@ fn a_host_of_a_gateway_beside_a_known_one_is_a_warning() {
 }
 
 #[test]
+fn a_target_port_that_no_pod_has_is_reported() {
+    let model = model(&prodsvc().replace("targetPort: 8080", "targetPort: wbe"));
+    assert_eq!(found(&model), ["unknown_target_port spec.ports[0].targetPort"]);
+}
+
+#[test]
+fn a_kind_that_asks_a_mesh_for_something_is_no_mere_note() {
+    let text =
+        "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: a, namespace: \"b\\e[31m\"}\n";
+    let model = model(text);
+    assert_eq!(found(&model), ["unsupported_kind "]);
+    assert_eq!(model.problems()[0].resource, "RequestAuthentication b\\u{1b}[31m/a");
+}
+
+#[test]
 fn too_many_routes_are_reported_and_cut() {
     let http = "- match: [{uri: {exact: /x}}]\n  route: [{destination: {host: prodsvc.prod}}]\n".repeat(120);
     let all: String = (0..6)
