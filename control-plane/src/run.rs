@@ -279,7 +279,7 @@ async fn renew(
     mut renew_at: i64,
     metrics: Metrics,
 ) {
-    let mut warn_at = 0;
+    let (mut warn_at, mut last_error) = (0, String::new());
     loop {
         let left = u64::try_from(renew_at - clock::unix_now()).unwrap_or(0).max(1);
         tokio::time::sleep(RELOAD.min(Duration::from_secs(left))).await;
@@ -287,11 +287,16 @@ async fn renew(
         let changed = match authority.reload(now) {
             Ok(changed) => {
                 metrics.reload_failed.set(0);
+                last_error.clear();
                 changed
             }
             Err(error) => {
                 metrics.reload_failed.set(1);
-                tracing::warn!(%error, "the CA's files changed and cannot be used; what was in force stays");
+                // Once, not every few seconds until somebody comes.
+                if last_error != error.to_string() {
+                    last_error = error.to_string();
+                    tracing::warn!(%error, "the CA's files changed and cannot be used; what was in force stays");
+                }
                 false
             }
         };

@@ -55,7 +55,7 @@ impl StateDir {
         Ok(Self { path: path.to_owned() })
     }
 
-    /// Takes the directory for this control plane alone.
+    /// Takes the directory for this control plane alone, and clears away what a crash left half-written.
     ///
     /// # Errors
     /// [`StateError::InUse`], and when the lock file cannot be opened.
@@ -64,7 +64,10 @@ impl StateDir {
         let open = OpenOptions::new().create(true).truncate(false).write(true).mode(PRIVATE).open(&path);
         let file = open.map_err(|source| StateError::Io { action: "open", path: path.clone(), source })?;
         match file.try_lock() {
-            Ok(()) => Ok(StateLock(file)),
+            Ok(()) => {
+                self.tidy();
+                Ok(StateLock(file))
+            }
             Err(fs::TryLockError::WouldBlock) => Err(StateError::InUse(self.path.clone())),
             Err(fs::TryLockError::Error(source)) => Err(StateError::Io { action: "lock", path, source }),
         }
@@ -137,6 +140,20 @@ impl StateDir {
             Err(source) => return Err(StateError::Io { action: "write", path, source }),
         }
         Ok(bytes.to_vec())
+    }
+
+    /// Removes temporary files that no writer will come back for. Those of the token key are left: the `token` command
+    /// writes it without the lock.
+    fn tidy(&self) {
+        let Ok(entries) = fs::read_dir(&self.path) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let of = |file: &str| name.strip_prefix('.').is_some_and(|n| n.starts_with(&format!("{file}.")));
+            if of(crate::ca::CA_FILE) || of(crate::ca::BUNDLE_FILE) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     fn write_temp(&self, name: &str, bytes: &[u8], mode: u32) -> Result<PathBuf, StateError> {

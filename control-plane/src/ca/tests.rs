@@ -135,7 +135,10 @@ fn a_secret_that_others_can_read_is_closed_to_them() {
 fn two_control_planes_do_not_share_a_state_directory() {
     let dir = tempfile::tempdir().unwrap();
     let state = StateDir::open(dir.path()).unwrap();
+    let left = dir.path().join(".ca.pem.0123456789abcdef");
+    std::fs::write(&left, "half a key").unwrap();
     let first = state.lock().unwrap();
+    assert!(!left.exists(), "what a crash left is cleared away");
     assert!(matches!(state.lock(), Err(StateError::InUse(_))));
     drop(first);
     assert!(state.lock().is_ok());

@@ -26,6 +26,14 @@ pub enum Ending {
     Unanswered,
 }
 
+/// What a request was.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Acked,
+    Nacked,
+    Subscribed,
+}
+
 /// Runs until the proxy goes, breaks the rules, or `until` is over.
 ///
 /// # Errors
@@ -43,11 +51,17 @@ where
     let mut views = publisher.views.subscribe();
     let mut until = std::pin::pin!(until);
     let mut deadline = None;
+    // Whether there may be something to send: what is in force or what the proxy uses has changed.
+    let mut is_stale = true;
     loop {
-        let view = views.borrow_and_update().clone();
+        // Marked as seen only when it is looked at: otherwise a change that comes together with an ack is lost.
+        let view = if is_stale { views.borrow_and_update().clone() } else { None };
         if let Some(view) = view {
             publisher.check_account(&registration.client(), &registration.proxy.peer.id)?;
-            if let Some(update) = registration.next_update(&view) {
+            let (update, is_waiting) = registration.next_update(&view);
+            // A change that came while a batch is on its way is looked at again after the answer.
+            is_stale = update.is_none() && is_waiting;
+            if let Some(update) = update {
                 deadline = Some(Instant::now() + ACK_DEADLINE);
                 // Never more than one batch is on its way, so this waits for nobody slow.
                 if updates.send(update).await.is_err() {
@@ -64,13 +78,15 @@ where
         tokio::select! {
             request = requests.next() => match request {
                 Some(Ok(request)) => {
-                    if registration.handle(request)? {
+                    let said = registration.handle(request)?;
+                    is_stale |= said != Said::Acked;
+                    if said != Said::Subscribed {
                         deadline = None;
                     }
                 }
                 Some(Err(_)) | None => return Ok(Ending::Gone),
             },
-            Ok(()) = views.changed() => {}
+            Ok(()) = views.changed() => is_stale = true,
             () = overdue => return Ok(Ending::Unanswered),
             () = &mut until => return Ok(Ending::Polite),
         }
@@ -82,32 +98,38 @@ impl Registration {
         self.proxy.state().session.client().clone()
     }
 
-    fn next_update(&self, view: &super::View) -> Option<wire::Update> {
+    /// The next batch, and whether one is on its way.
+    fn next_update(&self, view: &super::View) -> (Option<wire::Update>, bool) {
         let mut state = self.proxy.state();
-        let update = state.session.next(view)?;
-        state.waiting_since = Some(clock::now());
-        self.publisher.metrics.pushes.inc();
-        self.publisher.metrics.pushed_resources.inc_by(update.resources.len() as u64);
-        Some(update)
+        let update = state.session.next(view);
+        if let Some(update) = &update {
+            state.waiting_since = Some(clock::now());
+            self.publisher.metrics.pushes.inc();
+            self.publisher.metrics.pushed_resources.inc_by(update.resources.len() as u64);
+        }
+        (update, state.session.is_waiting())
     }
 
-    /// True when the request answers the batch on its way.
-    fn handle(&self, request: wire::WatchRequest) -> Result<bool, WatchError> {
+    fn handle(&self, request: wire::WatchRequest) -> Result<Said, WatchError> {
         let publisher: &Publisher = &self.publisher;
         let mut state = self.proxy.state();
         match request.request {
             Some(Request::Ack(ack)) => {
                 state.session.on_ack(ack.nonce)?;
+                state.waiting_since = None;
                 publisher.metrics.acks.inc();
+                Ok(Said::Acked)
             }
             Some(Request::Nack(nack)) => {
                 state.session.on_nack(&nack)?;
+                state.waiting_since = None;
                 publisher.metrics.nacks.inc();
                 let workload = &self.proxy.peer.id;
                 for fault in &nack.faults {
                     tracing::warn!(%workload, resource = fault.resource, field = fault.field, message = fault.message,
                         "a proxy refused configuration and keeps what it had");
                 }
+                Ok(Said::Nacked)
             }
             Some(Request::Subscribe(subscribe)) => {
                 state.session.on_subscribe(&subscribe)?;
@@ -115,12 +137,13 @@ impl Registration {
                 drop(state);
                 publisher.forget(&client, &subscribe.remove);
                 publisher.remember(&client, &subscribe.add);
-                return Ok(false);
+                Ok(Said::Subscribed)
             }
-            Some(Request::Hello(_)) => return Err(SessionError::Unexpected("a stream has one Hello").into()),
-            None => return Err(SessionError::Unexpected("a request that is not known").into()),
+            Some(Request::Hello(_)) => Err(SessionError::Unexpected("a stream has one Hello").into()),
+            None => Err(SessionError::Unexpected("a request that is not known").into()),
         }
-        state.waiting_since = None;
-        Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests;
