@@ -42,8 +42,11 @@ pub struct Inbound {
 pub struct Probe {
     /// The application's port.
     pub port: u16,
-    /// None: a TCP probe.
+    /// Normalised path; None: a TCP probe.
     pub path: Option<Box<str>>,
+    /// Query without the `?`, empty where there is none. It is part of the probe: who knows that `/` is probed may not
+    /// call `/?delete=all`.
+    pub query: Box<str>,
 }
 
 /// One AuthorizationPolicy that selects the workload.
@@ -210,7 +213,7 @@ impl Probe {
             "POST" => path == GRPC_HEALTH,
             _ => false,
         };
-        is_method && path == request.path()
+        is_method && path == request.path() && *self.query == *request.query()
     }
 }
 

@@ -69,6 +69,7 @@ fn equal_endpoints_are_chosen_equally_often() {
 #[test]
 fn a_slow_answer_counts_at_once_and_is_forgotten_by_tau() {
     assert_eq!(peak_ewma(100.0, 900.0, 1.0, 10.0), 900.0);
+    assert_eq!(peak_ewma(100.0, 101.0, 1.0, 10.0), 101.0);
     let after_tau = peak_ewma(900.0, 100.0, 10.0, 10.0);
     assert!((after_tau - (100.0 + 800.0 / std::f64::consts::E)).abs() < 1e-9, "{after_tau}");
     assert!(peak_ewma(900.0, 100.0, 1000.0, 10.0) < 100.1);
@@ -94,7 +95,7 @@ proptest! {
     }
 
     #[test]
-    fn the_average_stays_between_its_two_numbers(previous in 0.0..1e9, sample in 0.0..1e9, elapsed in 0.0..1e12, tau in 0.0..1e9) {
+    fn the_average_stays_between_its_two_numbers(previous in 0.0..1e9, sample in 0.0..1e9, elapsed in 0.0..1e9, tau in 0.0..1e9) {
         let now = peak_ewma(previous, sample, elapsed, tau);
         prop_assert!(now >= sample.min(previous) && now <= sample.max(previous), "{now}");
         prop_assert!(now >= sample, "a peak is never hidden");

@@ -93,6 +93,14 @@ fn an_endless_undecided_beginning_is_opaque_at_the_limit() {
     assert_eq!(classify(&line), Opaque);
 }
 
+#[test]
+fn a_method_has_at_most_32_bytes() {
+    let line = |length| format!("{} / HTTP/1.1\r\n", "M".repeat(length));
+    assert_eq!(byte_by_byte(line(32).as_bytes()), Http1);
+    assert_eq!(byte_by_byte(line(33).as_bytes()), Opaque);
+    assert_eq!(classify(line(33).as_bytes()), Opaque, "nor once the whole line is there");
+}
+
 /// The answer at the first split point that decides, as a connection sees it that gets one byte at a time.
 fn byte_by_byte(bytes: &[u8]) -> Detected {
     (0..=bytes.len()).map(|end| classify(&bytes[..end])).find(|d| *d != NeedMore).unwrap_or(NeedMore)

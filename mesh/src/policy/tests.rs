@@ -228,7 +228,7 @@ fn plaintext_is_refused_when_strict() {
 }
 
 fn probed() -> Inbound {
-    let probe = |port, path: Option<&str>| Probe { port, path: path.map(Into::into) };
+    let probe = |port, path: Option<&str>| Probe { port, path: path.map(Into::into), query: "".into() };
     let mut inbound = inbound(false, vec![deny("prod/all", vec![Rule::default()])]);
     inbound.probes = vec![probe(8080, Some("/healthz")), probe(9000, Some(GRPC_HEALTH)), probe(5432, None)];
     inbound
@@ -255,6 +255,18 @@ fn the_exact_probe_of_the_pod_passes_although_kubelet_has_no_identity() {
     ] {
         assert!(!judge(port, method, path), "{port} {method} {path}");
     }
+}
+
+#[test]
+fn the_query_is_part_of_a_probe() {
+    let mut inbound = probed();
+    let judge = |inbound: &Inbound, query: &str| {
+        let request = Request { query: query.into(), ..Request::get("/healthz") };
+        is_allowed(&authorize(inbound, &Peer::Anonymous, 8080, &request))
+    };
+    assert!(judge(&inbound, "") && !judge(&inbound, "delete=all"));
+    inbound.probes[0].query = "full=1".into();
+    assert!(judge(&inbound, "full=1") && !judge(&inbound, "") && !judge(&inbound, "full=1&x"));
 }
 
 #[test]

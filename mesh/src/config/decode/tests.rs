@@ -47,7 +47,7 @@ fn workload() -> wire::Workload {
                 rules: vec![rule],
             }],
             probes: vec![
-                wire::Probe { port: 8080, path: Some("/healthz".into()) },
+                wire::Probe { port: 8080, path: Some("/a/../healthz?full=1".into()) },
                 wire::Probe { port: 8080, path: None },
             ],
         }),
@@ -156,6 +156,7 @@ fn a_workload_is_decoded_whole() {
     assert!(operation.paths[0].is_match("/Api/x") && !operation.paths[0].is_match("/api/x"));
     assert!(operation.hosts[0].is_match("secret.com"), "hosts are lower-cased");
     assert_eq!(w.inbound.probes.iter().map(|p| p.path.as_deref()).collect::<Vec<_>>(), [Some("/healthz"), None]);
+    assert_eq!(&*w.inbound.probes[0].query, "full=1");
 }
 
 #[test]

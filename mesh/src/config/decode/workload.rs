@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::pattern::{self, Subject};
 use super::{At, Faults, each};
 use crate::config::{TrustBundle, Workload};
+use crate::path;
 use crate::policy::{Inbound, MtlsMode, Operation, Policy, Principal, Probe, Rule, Source};
 use crate::spiffe::{is_dns_label, is_dns_subdomain, is_trust_domain};
 use crate::wire;
@@ -105,12 +106,14 @@ fn verdict(wire: i32, at: &At<'_>, faults: &mut Faults<'_>) -> Option<bool> {
     }
 }
 
+/// The path is brought into the form in which requests arrive; one that has none stays and so matches nothing.
 fn probe(wire: &wire::Probe, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Probe> {
     let port = faults.port(&at.field("port"), wire.port);
-    if let Some(path) = &wire.path {
-        faults.text(&at.field("path"), path, "a path that begins with `/`", |p| p.starts_with('/'))?;
-    }
-    Some(Probe { port: port?, path: wire.path.as_deref().map(Into::into) })
+    let Some(text) = &wire.path else { return Some(Probe { port: port?, path: None, query: "".into() }) };
+    faults.text(&at.field("path"), text, "a path that begins with `/`", |p| p.starts_with('/'))?;
+    let (path, query) = text.split_once('?').unwrap_or((text, ""));
+    let path = path::normalise(path).unwrap_or(path.into());
+    Some(Probe { port: port?, path: Some(path.into()), query: query.into() })
 }
 
 fn policy(wire: &wire::Policy, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Policy> {
