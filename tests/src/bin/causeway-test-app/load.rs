@@ -24,6 +24,23 @@ struct Tally {
     micros: Vec<u32>,
 }
 
+impl Tally {
+    fn note(&mut self, outcome: Result<(u16, String), String>, took: Duration) {
+        match outcome {
+            Ok((status, app)) => {
+                self.failed += u64::from(status >= 400);
+                *self.statuses.entry(status).or_default() += 1;
+                *self.apps.entry(app).or_default() += 1;
+                self.micros.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
+            }
+            Err(error) => {
+                self.failed += 1;
+                *self.errors.entry(error).or_default() += 1;
+            }
+        }
+    }
+}
+
 struct Plan {
     authority: String,
     path: String,
@@ -95,20 +112,7 @@ async fn work(target: String, plan: Rc<Plan>, tally: Rc<RefCell<Tally>>) {
         if outcome.is_err() || !plan.keep_alive {
             connection = None;
         }
-        let mut tally = tally.borrow_mut();
-        match outcome {
-            Ok((status, app)) => {
-                tally.failed += u64::from(status >= 400);
-                *tally.statuses.entry(status).or_default() += 1;
-                *tally.apps.entry(app).or_default() += 1;
-                tally.micros.push(u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX));
-            }
-            Err(error) => {
-                tally.failed += 1;
-                *tally.errors.entry(error).or_default() += 1;
-            }
-        }
-        drop(tally);
+        tally.borrow_mut().note(outcome, begun.elapsed());
         if !plan.pause.is_zero() {
             tokio::time::sleep(plan.pause).await;
         }
