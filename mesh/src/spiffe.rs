@@ -75,8 +75,7 @@ impl SpiffeId {
 
 /// Whether `text` may be a trust domain (SPIFFE-ID section 2.1).
 pub fn is_trust_domain(text: &str) -> bool {
-    (1..=255).contains(&text.len())
-        && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_'))
+    (1..=255).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_'))
 }
 
 /// Whether `text` is a DNS label as Kubernetes has it for namespaces (RFC 1123, at most 63 bytes).
