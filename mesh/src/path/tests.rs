@@ -125,6 +125,7 @@ fn every_spelling_of_a_guarded_path_reads_as_it() {
         "/.;/admin",
         "/x%2F..;%2Fadmin",
         "/x/%2F..%2F../admin",
+        "/x/%2F..%2Fadmin", // merged before it is resolved
     ] {
         let normal = normalise(path).unwrap();
         assert!(all(&normal).contains("/admin"), "{path}: {:?}", all(&normal));
