@@ -77,6 +77,7 @@ pub fn spawn(
         trust,
         store,
         publish,
+        taken: None,
         told: None,
         held: None,
         must_renew: false,
@@ -95,6 +96,8 @@ struct Keeper {
     trust: watch::Receiver<Option<Arc<TrustBundle>>>,
     store: Option<Store>,
     publish: watch::Sender<Option<Arc<TlsState>>>,
+    /// The stream's bundle that was looked at last.
+    taken: Option<Arc<TrustBundle>>,
     /// Roots that the control plane told last.
     told: Option<Arc<Roots>>,
     held: Option<Held>,
@@ -196,10 +199,15 @@ impl Keeper {
     /// Takes up a bundle that the stream or the file brought, and publishes anew where that changes anything.
     async fn follow_roots(&mut self) {
         let file_changed = self.file.refresh().await;
-        let bundle = self.trust.has_changed().unwrap_or(false).then(|| self.trust.borrow_and_update().clone());
-        let told_changed = match bundle.flatten() {
-            Some(bundle) => self.take_told(&bundle),
-            None => false,
+        // Compared, not asked for changes: the nap has seen the change already.
+        let bundle = self.trust.borrow_and_update().clone();
+        let told_changed = match bundle {
+            Some(bundle) if self.taken.as_ref().is_none_or(|taken| !Arc::ptr_eq(taken, &bundle)) => {
+                let changed = self.take_told(&bundle);
+                self.taken = Some(bundle);
+                changed
+            }
+            _ => false,
         };
         if (file_changed || told_changed) && self.held.is_some() {
             tracing::info!("trust bundle changed");

@@ -2,7 +2,7 @@
 //! to `http` or `tcp`.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::BytesMut;
 use causeway_mesh::config::{Destination, Kind, Protocol};
@@ -16,7 +16,7 @@ use crate::accept::Accepted;
 use crate::access_log::AccessLog;
 use crate::connect::Upstream;
 use crate::drain::Drain;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Series};
 use crate::relay::Io;
 use crate::reply::Refusal;
 use crate::sniff::{self, Heard};
@@ -43,6 +43,8 @@ pub struct Outbound {
     pub own: crate::run::Own,
     /// Our own listeners: never a destination.
     pub own_ports: Arc<[u16]>,
+    /// Metric handles of requests to what nobody knows.
+    pub refused: OnceLock<Arc<Series>>,
 }
 
 /// How the destination of a connection is known.

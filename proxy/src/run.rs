@@ -176,6 +176,7 @@ impl Data {
             log: self.log.clone(),
             drain: self.drain.clone(),
             own: self.own.clone(),
+            refused: OnceLock::new(),
             own_ports: [args.outbound.port(), args.admin.port()]
                 .into_iter()
                 .chain(args.inbound.map(|a| a.port()))

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use causeway_mesh::config::{Backend, Destination};
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::discovery::{Discovery, Snapshot, Unresolved};
 use crate::endpoint::BackendState;
+use crate::metrics::Series;
 use crate::run::Own;
 
 /// How long the first use of a destination waits for the control plane's answer.
@@ -27,6 +28,8 @@ pub struct Target {
     pub destination: Arc<Destination>,
     /// By the index that splits use.
     pub backends: Vec<Arc<BackendState>>,
+    /// Metric handles of requests to it that no endpoint served.
+    pub refused: OnceLock<Arc<Series>>,
     /// When its subscription was last marked as used, seconds since the epoch.
     touched: AtomicI64,
 }
@@ -90,7 +93,13 @@ impl Targets {
             return Arc::clone(held);
         }
         let backends = destination.backends.iter().map(|backend| self.backend(backend)).collect();
-        let target = Arc::new(Target { text: text.into(), destination, backends, touched: AtomicI64::new(0) });
+        let target = Arc::new(Target {
+            text: text.into(),
+            destination,
+            backends,
+            refused: OnceLock::new(),
+            touched: AtomicI64::new(0),
+        });
         targets.insert(text.into(), Arc::clone(&target));
         target
     }

@@ -55,6 +55,8 @@ struct Account {
     started: Instant,
     grpc: bool,
     line: Option<Line>,
+    /// Known once the destination is.
+    target: Option<Arc<Target>>,
 }
 
 /// Serves one request. `verdict` is that of an HTTP/1 connection.
@@ -68,6 +70,7 @@ pub async fn handle(
         started: clock::now(),
         grpc: headers::is_grpc(request.headers()),
         line: outbound.log.is_on().then(|| line(&request)),
+        target: None,
     };
     let refusal = match &verdict {
         Some(verdict) if request.method().as_str() == STAND_IN_METHOD => Refusal::from_verdict(verdict),
@@ -98,13 +101,45 @@ fn refuse(outbound: &Outbound, refusal: &Refusal, account: Account) -> Response<
     outbound.metrics.refuse("outbound", refusal.reject.code());
     let response = if account.grpc { refusal.grpc_response() } else { refusal.response() };
     let protocol = if account.grpc { "grpc" } else { "http" };
+    let series = refused_series(outbound, account.target.as_deref());
     let mut exchange =
-        Exchange::new(None, protocol, account.started, refusal.reject.status()).flagged(refusal.reject.flag());
+        Exchange::new(Some(series), protocol, account.started, refusal.reject.status()).flagged(refusal.reject.flag());
     if let Some(mut line) = account.line {
         line.error = refusal.header();
         exchange = exchange.with_log(outbound.log.clone(), line);
     }
     response.map(|payload| Body::new(payload, Some(exchange)))
+}
+
+/// Metric handles of requests that no endpoint served.
+fn refused_series(outbound: &Outbound, target: Option<&Target>) -> Arc<Series> {
+    let make = |service: &str, namespace: &str| {
+        let own = outbound.own.names();
+        outbound.metrics.series(Peers {
+            reporter: "source".to_owned(),
+            source_workload: own.workload,
+            source_workload_namespace: own.namespace,
+            source_principal: outbound.own.id_text(),
+            destination_workload: "unknown".to_owned(),
+            destination_workload_namespace: "unknown".to_owned(),
+            destination_principal: "unknown".to_owned(),
+            destination_service: match service {
+                "unknown" => service.to_owned(),
+                _ => format!("{service}.{namespace}.svc.{}", own.cluster_domain),
+            },
+            destination_service_name: service.to_owned(),
+            destination_service_namespace: namespace.to_owned(),
+            connection_security_policy: "unknown".to_owned(),
+        })
+    };
+    match target {
+        // What clients make up is counted under one name, or the metrics would grow with it.
+        Some(target) if !target.destination.service_name.is_empty() => {
+            let d = &target.destination;
+            Arc::clone(target.refused.get_or_init(|| make(&d.service_name, &d.service_namespace)))
+        }
+        _ => Arc::clone(outbound.refused.get_or_init(|| make("unknown", "unknown"))),
+    }
 }
 
 async fn route_request(
@@ -119,7 +154,10 @@ async fn route_request(
     if parts.method == Method::CONNECT {
         return tunnel(outbound, named, Request::from_parts(parts, body), verdict);
     }
-    let authority = headers::authority(&parts)?;
+    let authority = match (headers::authority(&parts)?, named) {
+        (none, Named::Fixed(text, _)) if none.is_empty() => text.to_string(), // HTTP/1.0 may have no host
+        (authority, _) => authority,
+    };
     let parsed = name::host_port(&authority).map_err(|e| Refusal::new(Reject::BadRequest, format!("host: {e}")))?;
     let target = match named {
         Named::Fixed(text, _) => resolve(outbound, text).await?,
@@ -131,6 +169,7 @@ async fn route_request(
             resolve(outbound, &name::subscription(&parsed.host, port)).await?
         }
     };
+    account.target = Some(Arc::clone(&target));
     headers::normalise(&mut parts)?;
     if target.destination.kind == Kind::Unknown && !outbound.own.egress_allowed() {
         return Err(Refusal::new(Reject::EgressDenied, &*target.text));
