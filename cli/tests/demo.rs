@@ -48,14 +48,19 @@ mod ending {
 
     /// A demo whose traffic flows, what it prints from then on, and its directory.
     fn flowing() -> (Child, BufReader<ChildStdout>, PathBuf) {
-        let mut command = demo(&["--plain", "--duration", "60"]);
+        started(&["--plain", "--duration", "60"], "traffic flows")
+    }
+
+    /// A demo that has printed a line with `until`.
+    fn started(arguments: &[&str], until: &str) -> (Child, BufReader<ChildStdout>, PathBuf) {
+        let mut command = demo(arguments);
         let mut demo = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(demo.stdout.take().unwrap());
         let mut folder = None;
         let mut line = String::new();
-        while !line.contains("traffic flows") {
+        while !line.contains(until) {
             line.clear();
-            assert!(out.read_line(&mut line).unwrap() > 0, "the demo ended before its traffic");
+            assert!(out.read_line(&mut line).unwrap() > 0, "the demo ended before `{until}`");
             if let Some((_, path)) = line.trim().split_once("example written to ") {
                 folder = Some(PathBuf::from(path).parent().unwrap().to_owned());
             }
@@ -95,6 +100,19 @@ mod ending {
         demo.wait().unwrap();
         all_end(&folder);
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn with_keep_it_runs_until_ctrl_c_and_then_succeeds() {
+        let arguments = ["--plain", "--keep", "--duration", "6", "--requests-per-second", "60"];
+        let (mut demo, mut out, folder) = started(&arguments, "Ctrl-C ends everything");
+        assert_eq!(processes_of(&folder).len(), 5, "one control plane and four proxies");
+        signal("-INT", demo.id());
+        let mut rest = String::new();
+        out.read_to_string(&mut rest).unwrap();
+        assert_eq!(demo.wait().unwrap().code(), Some(0), "{rest}");
+        assert_eq!(processes_of(&folder), []);
+        assert!(!folder.exists());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The story of the demo, from the first process to the last claim.
 
 use std::io::Write;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,53 +36,68 @@ const INTERRUPTED: u8 = 130;
 pub(super) async fn tell(settings: &Settings, style: Style, out: &mut dyn Write) -> anyhow::Result<u8> {
     let mut interrupted = pin!(interrupted());
     let mut painter = Painter::new(settings.plain, style, out);
-    for attempt in 1.. {
+    let mut attempt = 1;
+    loop {
         let workspace = Workspace::create()?;
         let processes = Processes::default();
-        let board = Arc::new(Board::new(WEIGHTS.len()));
-        let ended = tokio::select! {
-            told = play(settings, &workspace, &processes, &board) => told.map(Some),
-            error = painter.run(&board) => Err(error.into()),
-            dead = processes.first_death() => Err(dead.into()),
-            () = &mut interrupted => Ok(None),
-        };
-        let shown = painter.finish(&board);
-        let result = match ended {
-            Ok(Some(mesh)) => {
-                let all_true = shown.and_then(|()| conclude(&board, &mesh, style, painter.out()));
-                if settings.keep && all_true.is_ok() {
-                    hands_on::print(&workspace, &mesh, style, painter.out())?;
-                    tokio::select! {
-                        dead = processes.first_death() => Err(dead.into()),
-                        () = &mut interrupted => all_true.map_err(Into::into),
-                    }
-                } else {
-                    all_true.map_err(Into::into)
-                }
-            }
-            Ok(None) => {
-                processes.end().await;
-                writeln!(painter.out(), "\nStopped; every process has ended and the temporary files are gone.")?;
-                return Ok(INTERRUPTED);
-            }
-            Err(error) => Err(error),
-        };
+        let result = perform(settings, style, &mut painter, &workspace, &processes, interrupted.as_mut()).await;
         processes.end().await;
         match result {
-            Ok(true) => return Ok(0),
-            Err(error) if attempt < ATTEMPTS && is_port_taken(&error) => {}
-            Ok(false) => {
-                let logs = workspace.leave_logs();
-                writeln!(painter.out(), "\nNot everything was as claimed. The logs are in {}", logs.display())?;
-                return Ok(1);
-            }
+            Err(error) if attempt < ATTEMPTS && is_port_taken(&error) => attempt += 1,
             Err(error) => {
                 let logs = workspace.leave_logs();
                 return Err(error.context(format!("the demo could not go on; the logs are in {}", logs.display())));
             }
+            Ok(Ending::AllTrue) => return Ok(0),
+            Ok(Ending::NotAllTrue) => {
+                let logs = workspace.leave_logs();
+                writeln!(painter.out(), "\nNot everything was as claimed. The logs are in {}", logs.display())?;
+                return Ok(1);
+            }
+            Ok(Ending::Interrupted) => {
+                drop(workspace);
+                writeln!(painter.out(), "\nStopped; every process has ended and the temporary files are gone.")?;
+                return Ok(INTERRUPTED);
+            }
         }
     }
-    bail!("no free ports could be had in {ATTEMPTS} attempts")
+}
+
+/// How a demo ends that nothing kept from running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    AllTrue,
+    NotAllTrue,
+    Interrupted,
+}
+
+/// Shows everything once, and with `--keep` waits to be interrupted.
+async fn perform(
+    settings: &Settings,
+    style: Style,
+    painter: &mut Painter<'_>,
+    workspace: &Workspace,
+    processes: &Processes,
+    mut interrupted: Pin<&mut impl Future<Output = ()>>,
+) -> anyhow::Result<Ending> {
+    let board = Arc::new(Board::new(WEIGHTS.len()));
+    let played = tokio::select! {
+        played = play(settings, workspace, processes, &board) => played.map(Some),
+        error = painter.run(&board) => Err(error.into()),
+        dead = processes.first_death() => Err(dead.into()),
+        () = &mut interrupted => Ok(None),
+    };
+    painter.finish(&board)?;
+    let Some(mesh) = played? else { return Ok(Ending::Interrupted) };
+    let is_all_true = conclude(&board, &mesh, style, painter.out())?;
+    if settings.keep {
+        hands_on::print(workspace, &mesh, style, painter.out())?;
+        tokio::select! {
+            dead = processes.first_death() => return Err(dead.into()),
+            () = &mut interrupted => {}
+        }
+    }
+    Ok(if is_all_true { Ending::AllTrue } else { Ending::NotAllTrue })
 }
 
 fn is_port_taken(error: &anyhow::Error) -> bool {
