@@ -33,6 +33,9 @@ const LOOK: Duration = Duration::from_secs(5);
 const SPACING: Duration = Duration::from_secs(1);
 const RETRY_BASE: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(20);
+const LOCAL_RETRY_MAX: Duration = Duration::from_secs(1);
+/// The same complaint again.
+const COMPLAIN: Duration = Duration::from_secs(60);
 /// Above it the clocks are worth a warning: leaves are back-dated by minutes only.
 const SKEW_WARN: i64 = 60;
 
@@ -81,6 +84,7 @@ pub fn spawn(
         told: None,
         held: None,
         must_renew: false,
+        complained: None,
     };
     if let Some(stored) = stored {
         keeper.restore(stored);
@@ -103,6 +107,8 @@ struct Keeper {
     held: Option<Held>,
     /// Our own chain is not valid under the newest roots.
     must_renew: bool,
+    /// The last complaint, and when it was made.
+    complained: Option<(String, Instant)>,
 }
 
 struct Held {
@@ -147,10 +153,7 @@ impl Keeper {
                 match self.renew().await {
                     Ok(()) => (attempt, not_before) = (0, Instant::now() + SPACING),
                     Err(error) => {
-                        let wait = backoff::delay(attempt, RETRY_BASE, RETRY_MAX, clock::unit());
-                        let svid = svid::cause(&error).map(SvidError::code);
-                        tracing::warn!(%error, svid, attempt, wait_ms = wait.as_millis(), "certificate not issued");
-                        not_before = Instant::now() + wait;
+                        not_before = Instant::now() + self.complain(&error, attempt);
                         attempt = attempt.saturating_add(1);
                     }
                 }
@@ -166,6 +169,21 @@ impl Keeper {
                 () = self.publish.closed() => return,
             }
         }
+    }
+
+    /// Tells why there is no certificate, the same cause at most once a minute, and says how long to wait.
+    fn complain(&mut self, error: &CertifyError, attempt: u32) -> Duration {
+        // A file that is still to come costs nobody anything to look for.
+        let is_local = matches!(error, CertifyError::NoBundle(_) | CertifyError::Token { .. });
+        let max = if is_local { LOCAL_RETRY_MAX } else { RETRY_MAX };
+        let wait = backoff::delay(attempt, RETRY_BASE, max, clock::unit());
+        let text = error.to_string();
+        if self.complained.as_ref().is_none_or(|(last, at)| *last != text || at.elapsed() >= COMPLAIN) {
+            let svid = svid::cause(error).map(SvidError::code);
+            tracing::warn!(error = text, svid, attempt, wait_ms = wait.as_millis(), "certificate not issued");
+            self.complained = Some((text, Instant::now()));
+        }
+        wait
     }
 
     fn is_due(&self) -> bool {

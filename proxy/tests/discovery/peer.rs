@@ -52,6 +52,7 @@ pub struct Stream {
 struct Shared {
     ca: Arc<Ca>,
     answer: Mutex<Arc<Answer>>,
+    accepted: AtomicUsize,
     certified: AtomicUsize,
     streams: UnboundedSender<Stream>,
 }
@@ -104,6 +105,7 @@ impl Peer {
         let shared = Arc::new(Shared {
             ca: ca.clone(),
             answer: Mutex::new(answer),
+            accepted: AtomicUsize::new(0),
             certified: AtomicUsize::new(0),
             streams: found,
         });
@@ -132,6 +134,11 @@ impl Peer {
         *self.shared.answer.lock().unwrap() = Arc::new(answer);
     }
 
+    /// TCP connections so far.
+    pub fn accepted(&self) -> usize {
+        self.shared.accepted.load(Ordering::SeqCst)
+    }
+
     /// Requests for a certificate so far.
     pub fn certified(&self) -> usize {
         self.shared.certified.load(Ordering::SeqCst)
@@ -156,6 +163,7 @@ async fn accept(listener: TcpListener, config: Arc<ServerConfig>, shared: Arc<Sh
     let mut connections = JoinSet::new();
     loop {
         let Ok((tcp, _)) = listener.accept().await else { return };
+        shared.accepted.fetch_add(1, Ordering::SeqCst);
         let (acceptor, shared) = (TlsAcceptor::from(config.clone()), shared.clone());
         connections.spawn(async move {
             let Ok(tls) = acceptor.accept(tcp).await else { return };
@@ -318,6 +326,8 @@ impl Place {
     }
 
     pub fn start(&self) -> (Tls, Discovery) {
+        // Shown where a test fails.
+        tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::INFO).try_init().ok();
         discovery::start(self.settings.clone()).unwrap()
     }
 }
