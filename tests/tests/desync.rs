@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 fn no_ambiguous_request_of_an_application_leaves_its_proxy() {
     let recorder = Recorder::start();
     let pair = Pair::start(recorder.address());
-    judge_all(&recorder, pair.outbound());
+    judge_all(&recorder, pair.outbound(), Entry::Application);
 }
 
 #[test]
@@ -37,15 +37,15 @@ fn no_ambiguous_request_in_plain_text_enters_the_application() {
         let case = corpus::all().into_iter().find(|case| case.name == "fine: length 0").unwrap();
         exchange(pair.inbound(), &case.bytes, &["POST"]).is_ok_and(|answers| answers.statuses == [200])
     });
-    judge_all(&recorder, pair.inbound());
+    judge_all(&recorder, pair.inbound(), Entry::PlainText);
 }
 
 /// Sends every case, then looks at everything that the backend has received.
-fn judge_all(recorder: &Recorder, entry: SocketAddr) {
+fn judge_all(recorder: &Recorder, address: SocketAddr, entry: Entry) {
     let cases = corpus::all();
     let mut wrong = Vec::new();
     for (number, case) in cases.iter().enumerate() {
-        if let Err(what) = judge(recorder, entry, case, &marker(number)) {
+        if let Err(what) = judge(recorder, address, entry, case, &marker(number)) {
             wrong.push(format!("{}: {what}", case.name));
         }
     }
@@ -64,19 +64,38 @@ fn judge_all(recorder: &Recorder, entry: SocketAddr) {
         wrong.join("\n"),
         faults.join("\n")
     );
-    println!("{} cases, 0 unsafe", cases.len());
+    let _ = writeln!(std::io::stderr(), "{} cases, 0 unsafe", cases.len());
+}
+
+/// Which door a client comes to.
+#[derive(Clone, Copy)]
+enum Entry {
+    /// The outbound listener, which speaks HTTP only.
+    Application,
+    /// An inbound listener, which finds out what its client speaks.
+    PlainText,
+}
+
+impl Entry {
+    /// Whether the case begins with what is not HTTP/1 here.
+    fn may_cut(self, case: &Case) -> bool {
+        match self {
+            Self::Application => case.name == "before: the HTTP/2 preface",
+            Self::PlainText => case.name.starts_with("before: ") || case.name.starts_with("line: "),
+        }
+    }
 }
 
 fn marker(number: usize) -> String {
     format!("m-{number:04}-m")
 }
 
-fn judge(recorder: &Recorder, entry: SocketAddr, case: &Case, marker: &str) -> Result<(), String> {
+fn judge(recorder: &Recorder, address: SocketAddr, entry: Entry, case: &Case, marker: &str) -> Result<(), String> {
     let before = recorder.requests().len();
     let (Expected::Forward(requests) | Expected::RefuseHead(requests) | Expected::RefuseBody(requests)) =
         &case.expected;
     let methods: Vec<&str> = requests.iter().map(|request| request.method.as_str()).collect();
-    let answers = exchange(entry, &case.marked(marker), &methods)?;
+    let answers = exchange(address, &case.marked(marker), &methods)?;
     let forwarded: Vec<Request> = recorder.requests().split_off(before);
     if !same(case, requests, &forwarded) {
         return Err(format!("the backend saw {}", shown(&forwarded)));
@@ -88,9 +107,9 @@ fn judge(recorder: &Recorder, entry: SocketAddr, case: &Case, marker: &str) -> R
     match (&case.expected, rest) {
         (Expected::Forward(_), []) => Ok(()),
         (Expected::RefuseHead(_) | Expected::RefuseBody(_), [400 | 431]) if answers.closed => Ok(()),
-        // Once a body is under way, or for another protocol, cutting the connection is an answer.
+        // Once a body is under way, cutting the connection is an answer; to what is not HTTP/1 at all, the only one.
         (Expected::RefuseBody(_), []) if answers.closed => Ok(()),
-        (Expected::RefuseHead(_), []) if answers.closed && case.name == "before: the HTTP/2 preface" => Ok(()),
+        (Expected::RefuseHead(_), []) if answers.closed && entry.may_cut(case) => Ok(()),
         _ => Err(format!("answers {:?}, closed: {}", answers.statuses, answers.closed)),
     }
 }
