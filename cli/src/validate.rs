@@ -23,7 +23,8 @@ Examples:
 Files are read together, as one control plane would read them: a route may name a subset that another file defines.
 Kinds that Causeway does not use (Deployment, NetworkPolicy, ...) are passed over with a note; --notes shows the notes.
 
-Exit codes: 0 no errors (and, with --strict, no warnings); 1 there are some; 2 the command line is wrong.";
+Exit codes: 0 no errors (and, with --strict, no warnings); 1 there are some, or nothing was read; 2 the command line is
+wrong.";
 
 /// Arguments of `causeway validate`.
 #[derive(Args, Debug)]
@@ -79,8 +80,9 @@ pub fn run(settings: &Settings, style: Style, out: &mut dyn Write) -> anyhow::Re
     Ok(u8::from(!passed))
 }
 
+/// A pipeline that checks the wrong folder must not pass, so reading nothing is a failure.
 fn is_passed(found: &Validation, strict: bool) -> bool {
-    count(found, Severity::Error) == 0 && !(strict && count(found, Severity::Warning) > 0)
+    found.files > 0 && count(found, Severity::Error) == 0 && !(strict && count(found, Severity::Warning) > 0)
 }
 
 fn count(found: &Validation, severity: Severity) -> usize {

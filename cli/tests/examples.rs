@@ -106,6 +106,14 @@ fn a_path_that_is_not_there_is_an_error_that_names_it() {
 }
 
 #[test]
+fn a_folder_with_nothing_to_read_does_not_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = validate(&[], &[folder.path()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("not valid: 0 files"));
+}
+
+#[test]
 fn a_wrong_flag_exits_with_two() {
     assert_eq!(validate(&["--nonsense"], &[]).status.code(), Some(2));
     assert_eq!(validate(&[], &[]).status.code(), Some(2));
