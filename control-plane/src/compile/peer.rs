@@ -8,7 +8,7 @@ use crate::problem::{Problem, Severity};
 use crate::source::resource::PeerAuthentication;
 use causeway_crds::peer_authentication::{Mtls, MtlsMode};
 use causeway_mesh::wire;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Every PeerAuthentication by how widely it holds, the oldest first.
@@ -58,7 +58,24 @@ impl Peers {
             }
             list.push(Arc::clone(peer));
         }
+        peers.report_conflicts(resources, problems);
         peers
+    }
+
+    /// Two that select the same pod: the later one hears of it, once.
+    fn report_conflicts(&self, resources: &Resources, problems: &mut Vec<Problem>) {
+        let mut told = BTreeSet::new();
+        for pod in resources.pods.values() {
+            let Some(list) = self.pods.get(&pod.meta.key.namespace) else { continue };
+            let mut selecting = list.iter().filter(|p| selects(labels(p), &pod.meta.labels));
+            let Some(first) = selecting.next() else { continue };
+            for later in selecting.filter(|p| told.insert(p.meta.key.clone())) {
+                let message = format!("{} selects pod {} too and wins", first.meta.key, pod.meta.key.path());
+                let field = "spec.selector";
+                let code = "conflicting_peer_authentication";
+                problems.push(later.meta.problem(Severity::Warning, code, field, message, "Merge the two."));
+            }
+        }
     }
 
     /// Mode, and the ports that differ from it, for a pod of `namespace` with these labels.

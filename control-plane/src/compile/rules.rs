@@ -19,7 +19,6 @@ pub(super) struct Rules {
 /// A subset as one client sees it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found<'a> {
-    rule: &'a Attached<DestinationRuleSpec>,
     pub(super) subset: &'a Subset,
     /// Namespace of a consumer's rule, empty for the producer's.
     pub(super) consumer: &'a str,
@@ -138,7 +137,7 @@ impl Rules {
                 return None;
             }
             let consumer = if is_consumer { rule.meta().key.namespace.as_str() } else { "" };
-            Some(Found { rule, subset, consumer })
+            Some(Found { subset, consumer })
         })
     }
 
@@ -147,13 +146,15 @@ impl Rules {
         self.seen(service, client).any(|(rule, _)| rule.resource.spec.subsets.iter().any(|s| s.name == name))
     }
 
-    /// How clients of `client` connect: the first policy that says so, from the narrowest to the widest.
-    pub(super) fn connection(&self, service: &Name, subset: Option<Found<'_>>, client: &str) -> Connection {
-        let of_subset = subset.and_then(|f| f.subset.traffic_policy.as_ref());
-        let of_rule = subset.and_then(|f| f.rule.resource.spec.traffic_policy.as_ref());
-        let wider: Vec<&TrafficPolicy> =
-            self.seen(service, client).filter_map(|(r, _)| r.resource.spec.traffic_policy.as_ref()).collect();
-        let policies: Vec<&TrafficPolicy> = of_subset.into_iter().chain(of_rule).chain(wider).collect();
+    /// How clients of `client` connect: the first policy that says so. The client's own rules come before those of the
+    /// Service's namespace; within a rule the subset comes before the whole.
+    pub(super) fn connection(&self, service: &Name, subset: &str, client: &str) -> Connection {
+        let of_rule = |rule: &Attached<DestinationRuleSpec>| {
+            let spec = &rule.resource.spec;
+            let of_subset = spec.subsets.iter().find(|s| !subset.is_empty() && s.name == subset);
+            [of_subset.and_then(|s| s.traffic_policy.clone()), spec.traffic_policy.clone()]
+        };
+        let policies: Vec<TrafficPolicy> = self.seen(service, client).flat_map(|(r, _)| of_rule(r)).flatten().collect();
         let timeout =
             policies.iter().find_map(|p| p.connection_pool.as_ref()?.tcp.as_ref()?.connect_timeout.as_deref());
         let tls = policies.iter().find_map(|p| p.tls.as_ref()?.mode);

@@ -82,7 +82,7 @@ impl<'a> World<'a> {
     pub(super) fn backend(&self, service: &Name, port: u16, subset: &str, client: &str) -> wire::Backend {
         let found: Option<Found<'_>> =
             if subset.is_empty() { None } else { self.rules.subset(service, subset, client) };
-        let connection = self.rules.connection(service, found, client);
+        let connection = self.rules.connection(service, subset, client);
         wire::Backend {
             name: backend_name(service, port, subset, found.map_or("", |f| f.consumer)),
             service: service.1.clone(),

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Reads an object of one of Kubernetes' own kinds.
-pub(super) fn resource(value: &Value, meta: Meta) -> Outcome {
+pub(super) fn resource(value: &Value, meta: &Meta) -> Outcome {
     let key = meta.key.clone();
     let origin = Arc::clone(&meta.origin);
     // There are many of these, and only a Service can have a problem at a field later.

@@ -87,7 +87,7 @@ pub fn object(value: &Value, origin: &Origin) -> Outcome {
         Kind::DestinationRule => custom(value, meta, Resource::DestinationRule),
         Kind::AuthorizationPolicy => custom(value, meta, Resource::AuthorizationPolicy),
         Kind::PeerAuthentication => custom(value, meta, Resource::PeerAuthentication),
-        _ => core::resource(value, meta),
+        _ => core::resource(value, &meta),
     }
 }
 

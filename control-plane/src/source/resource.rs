@@ -305,10 +305,10 @@ impl Meta {
         severity: Severity,
         code: &'static str,
         field: &str,
-        message: String,
+        message: impl AsRef<str>,
         advice: &str,
     ) -> Problem {
-        self.origin.problem(severity, code, &self.key.to_string(), field, &message, advice)
+        self.origin.problem(severity, code, &self.key.to_string(), field, message.as_ref(), advice)
     }
 
     /// Whether something under `path` is unknown or not implemented in a way that must fail closed.

@@ -229,3 +229,14 @@ spec:
     assert_eq!(probes, [(8080, Some("/healthz".into())), (9000, None), (9001, grpc)]);
     assert_eq!(workload.workload_name, "api");
 }
+
+#[test]
+fn of_two_peer_authentications_that_select_a_pod_the_later_one_hears_of_it() {
+    let peer = |name: &str, spec: &str| custom("PeerAuthentication", "prod", name, spec);
+    let (inbound, problems) = inbound(&[
+        peer("b", "selector: {matchLabels: {app: prodsvc}}\nmtls: {mode: DISABLE}"),
+        peer("a", "selector: {matchLabels: {version: stable}}\nmtls: {mode: PERMISSIVE}"),
+    ]);
+    assert_eq!(inbound.mode(), MtlsMode::MtlsPermissive);
+    assert_eq!(problems, ["conflicting_peer_authentication spec.selector"]);
+}

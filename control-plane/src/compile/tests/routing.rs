@@ -182,3 +182,20 @@ fn export_to_hides_a_producers_route() {
     assert!(model.destination(&client("dev"), "prodsvc.prod:80").routes.is_empty());
     assert_eq!(model.destination(&client("prod"), "prodsvc.prod:80").routes.len(), 1);
 }
+
+#[test]
+fn a_consumers_traffic_policy_wins_for_its_clients_also_over_that_of_the_producers_subset() {
+    let producer = "host: prodsvc\nsubsets:\n- {name: v1-stable, labels: {version: stable}, trafficPolicy: {connectionPool: {tcp: {connectTimeout: 2s}}}}\n- {name: v1-canary, labels: {version: canary}}";
+    let consumer = "host: prodsvc.prod\ntrafficPolicy: {connectionPool: {tcp: {connectTimeout: 7s}}}";
+    let text = prodsvc().replace(
+        &custom("DestinationRule", "prod", "prodsvc", SUBSETS),
+        &custom("DestinationRule", "prod", "prodsvc", producer),
+    );
+    let extra = [custom("DestinationRule", "dev", "mine", consumer), custom("VirtualService", "prod", "v", SPLIT)];
+    let model = model(&format!("{text}{}", extra.concat()));
+    let timeout = |namespace: &str| {
+        let destination = model.destination(&client(namespace), "prodsvc.prod:80");
+        destination.backends.iter().find(|b| b.subset == "v1-stable").map(|b| b.connect_timeout_ms)
+    };
+    assert_eq!((timeout("dev"), timeout("prod")), (Some(7000), Some(2000)));
+}
