@@ -76,8 +76,8 @@ fn no_failure(facts: &Facts) -> Claim {
         holds: facts.failed == 0 && answered > 0,
         text: format!(
             "{} of {} requests failed, weight changes included{first}",
-            facts.failed,
-            answered + facts.failed
+            grouped(facts.failed),
+            grouped(answered + facts.failed)
         ),
     }
 }
