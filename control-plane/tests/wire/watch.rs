@@ -214,6 +214,12 @@ async fn a_root_that_is_announced_reaches_the_proxies_without_a_restart() {
     // And certificates of that root are now let in.
     let mut guest = plane.watch_with(Some(other.key("dev", "web").await), hello("dev/web-1")).await.unwrap();
     guest.apply().await;
+    // And taken back again.
+    std::fs::remove_file(plane.state().join("extra-roots.pem")).unwrap();
+    let update = stream.apply().await;
+    let Some(Body::Trust(trust)) = &update.resources[0].body else { panic!() };
+    assert_eq!((trust.roots_der.len(), update.resources.len()), (1, 1));
+    assert_eq!(plane.roots(), trust.roots_der);
 }
 
 #[tokio::test]
