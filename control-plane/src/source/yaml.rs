@@ -12,6 +12,9 @@ pub const MAX_BYTES: usize = 16 << 20;
 const MAX_DEPTH: usize = 100;
 /// Most nodes after aliases are expanded, so that a few lines cannot fill the memory.
 const MAX_NODES: u64 = 2_000_000;
+/// Longest path of which the line is known, and bytes of all of them: a long key above many values cannot fill the memory.
+const MAX_PATH: usize = 512;
+const MAX_MARKED: usize = 64 << 20;
 
 /// One document of a file.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -119,12 +122,15 @@ struct Walk {
     documents: Marks,
     stack: Vec<Frame>,
     nodes: u64,
+    /// Bytes of the paths whose lines are known.
+    marked: usize,
     /// Expanded size of each anchored node.
     anchors: BTreeMap<usize, u64>,
 }
 
 struct Frame {
-    path: String,
+    /// None: too long, so nothing below it is marked.
+    path: Option<String>,
     kind: Container,
     anchor: usize,
     /// Nodes counted before this one began.
@@ -149,9 +155,9 @@ impl Walk {
                 self.anchors.insert(*anchor, 1);
                 self.count(1)?;
                 if let Some(Frame { kind: Container::Mapping(key @ None), path, .. }) = self.stack.last_mut() {
-                    let field = join(path, text);
+                    let field = path.as_deref().and_then(|path| join(path, text));
                     *key = Some(text.to_string());
-                    self.mark(field, line);
+                    self.mark(field.as_deref(), line);
                 } else {
                     self.enter(line);
                 }
@@ -188,27 +194,31 @@ impl Walk {
     }
 
     /// Path of the value that begins here; makes the container expect what comes after it.
-    fn enter(&mut self, line: u32) -> String {
+    fn enter(&mut self, line: u32) -> Option<String> {
         let path = match self.stack.last_mut() {
-            None => String::new(),
+            None => Some(String::new()),
             Some(Frame { kind: Container::Sequence(index), path, .. }) => {
                 *index += 1;
-                format!("{path}[{}]", *index - 1)
+                path.as_ref().map(|path| format!("{path}[{}]", *index - 1))
             }
             Some(Frame { kind: Container::Mapping(key), path, .. }) => {
-                return join(path, &key.take().unwrap_or_default());
+                let key = key.take().unwrap_or_default();
+                return path.as_deref().and_then(|path| join(path, &key));
             }
         };
-        self.mark(path.clone(), line);
+        let path = path.filter(|path| path.len() <= MAX_PATH);
+        self.mark(path.as_deref(), line);
         path
     }
 
-    fn mark(&mut self, path: String, line: u32) {
-        if let Some((first, lines)) = self.documents.last_mut() {
-            if *first == 0 {
-                *first = line;
-            }
-            lines.entry(path).or_insert(line);
+    fn mark(&mut self, path: Option<&str>, line: u32) {
+        let Some((first, lines)) = self.documents.last_mut() else { return };
+        if *first == 0 {
+            *first = line;
+        }
+        if let Some(path) = path.filter(|_| self.marked < MAX_MARKED) {
+            self.marked += path.len();
+            lines.entry(path.to_owned()).or_insert(line);
         }
     }
 
@@ -221,8 +231,13 @@ impl Walk {
     }
 }
 
-fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+/// None where the path would be longer than anything that the API has.
+fn join(path: &str, key: &str) -> Option<String> {
+    match path.len() + key.len() {
+        length if length > MAX_PATH => None,
+        _ if path.is_empty() => Some(key.to_owned()),
+        _ => Some(format!("{path}.{key}")),
+    }
 }
 
 #[cfg(test)]

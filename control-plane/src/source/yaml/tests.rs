@@ -56,6 +56,13 @@ fn a_bomb_of_aliases_is_refused_before_it_is_expanded() {
 }
 
 #[test]
+fn a_long_key_above_many_values_is_cheap() {
+    let text = format!("{}:\n{}", "k".repeat(1000), "- 1\n".repeat(20_000));
+    let found = documents(&text).unwrap();
+    assert!(found[0].lines.len() < 10, "{}", found[0].lines.len());
+}
+
+#[test]
 fn deep_nesting_is_refused() {
     assert!(documents(&"[".repeat(5000)).is_err());
     assert!(documents(&("- ".repeat(5000) + "x")).is_err());
