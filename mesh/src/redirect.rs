@@ -92,12 +92,12 @@ fn body(settings: &Settings) -> String {
 /// What local processes send.
 fn outbound(settings: &Settings) -> String {
     let uids: BTreeSet<u32> = settings.exclude_uids.iter().copied().chain([settings.proxy_uid]).collect();
-    let mut lines = vec![format!("meta skuid {} return", set(&uids)), "oifname \"lo\" return".to_owned()];
+    let mut lines = vec![format!("meta skuid {} return", set(uids)), "oifname \"lo\" return".to_owned()];
     let (v4, v6): (Vec<Network>, Vec<Network>) =
         network::outermost(&settings.exclude_outbound_cidrs).into_iter().partition(Network::is_ipv4);
     for (family, networks) in [("ip", v4), ("ip6", v6)] {
         if !networks.is_empty() {
-            lines.push(format!("{family} daddr {} return", set(&networks)));
+            lines.push(format!("{family} daddr {} return", set(networks)));
         }
     }
     lines.extend(excluded(&settings.exclude_outbound_ports));
@@ -114,7 +114,7 @@ fn inbound(settings: &Settings) -> String {
     match &settings.include_inbound_ports {
         None => lines.push(format!("meta l4proto tcp {target}")),
         Some(ports) if ports.is_empty() => {}
-        Some(ports) => lines.push(format!("tcp dport {} {target}", set(&sorted(ports)))),
+        Some(ports) => lines.push(format!("tcp dport {} {target}", set(sorted(ports)))),
     }
     chain("inbound", "type nat hook prerouting priority -100; policy accept;", &lines)
 }
@@ -124,7 +124,7 @@ fn refused(settings: &Settings) -> String {
     let closed = sorted(&[settings.outbound_port, ADMIN_PORT]);
     let mut lines = vec![
         // The outbound listener would forward with this pod's identity.
-        format!("iifname != \"lo\" tcp dport {} reject with tcp reset", set(&closed)),
+        format!("iifname != \"lo\" tcp dport {} reject with tcp reset", set(closed)),
         // A connection that nothing redirected has no original destination to deliver to.
         format!("tcp dport {} ct status & dnat == 0 reject with tcp reset", settings.inbound_port),
     ];
@@ -133,8 +133,9 @@ fn refused(settings: &Settings) -> String {
     }
     lines.push("iifname != \"lo\" meta nfproto ipv6 meta l4proto tcp reject with tcp reset".to_owned());
     let input = chain("refused", "type filter hook input priority 0; policy accept;", &lines);
-    // Before redirection, which would turn the destination into loopback.
-    let line = "oifname != \"lo\" meta nfproto ipv6 meta l4proto tcp reject with tcp reset".to_owned();
+    // Before redirection, which would turn the destination into loopback. Only what opens a connection: else the reset
+    // that answers a refused one could not leave.
+    let line = "oifname != \"lo\" meta nfproto ipv6 tcp flags & (syn | ack) == syn reject with tcp reset".to_owned();
     let output = chain("refused_out", "type filter hook output priority -110; policy accept;", &[line]);
     [input, output].join("\n")
 }
@@ -150,7 +151,7 @@ fn chain(name: &str, head: &str, lines: &[String]) -> String {
 }
 
 fn excluded(ports: &[u16]) -> Option<String> {
-    (!ports.is_empty()).then(|| format!("tcp dport {} return", set(&sorted(ports))))
+    (!ports.is_empty()).then(|| format!("tcp dport {} return", set(sorted(ports))))
 }
 
 fn sorted(ports: &[u16]) -> BTreeSet<u16> {
