@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 
+use anyhow::Context;
 use clap::Args;
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -42,7 +43,8 @@ pub struct Settings {
 /// # Errors
 /// The proxy cannot be asked, or the output cannot be written.
 pub fn run(settings: &Settings, style: Style, out: &mut dyn Write) -> anyhow::Result<u8> {
-    let view = admin::block_on(admin::get_json(settings.proxy, "/certs"))?;
+    let view = admin::block_on(admin::get_json(settings.proxy, "/certs"))
+        .context("no proxy could be asked; say where its admin port is with --proxy http://HOST:PORT")?;
     let now = clock::unix_now();
     let is_valid = validity(&view, now).is_some_and(|v| v.left > 0 && v.age >= 0);
     match settings.output {

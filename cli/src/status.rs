@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 
+use anyhow::Context;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -41,7 +42,8 @@ pub fn run(settings: &Settings, style: Style, out: &mut dyn Write) -> anyhow::Re
         let proxies = admin::get_json(settings.control_plane, "/proxies").await?;
         let problems = admin::get_json(settings.control_plane, "/problems").await?;
         Ok((list(&proxies, "proxies"), list(&problems, "problems")))
-    })?;
+    })
+    .context("no control plane could be asked; say where its admin port is with --control-plane http://HOST:PORT")?;
     match settings.output {
         Output::Json => writeln!(out, "{:#}", json!({ "proxies": proxies, "problems": problems }))?,
         Output::Text => out.write_all(text(&proxies, &problems, style).as_bytes())?,

@@ -1,4 +1,4 @@
-//! Every worked example, and what `causeway validate` says about good and bad files, as a person runs it.
+//! Every worked example, and what the commands say about good and bad input, as a person runs them.
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
@@ -117,4 +117,16 @@ fn a_folder_with_nothing_to_read_does_not_pass() {
 fn a_wrong_flag_exits_with_two() {
     assert_eq!(validate(&["--nonsense"], &[]).status.code(), Some(2));
     assert_eq!(validate(&[], &[]).status.code(), Some(2));
+}
+
+#[test]
+fn nobody_to_ask_is_an_error_that_says_which_flag_helps() {
+    for (command, flag) in [("certs", "--proxy"), ("status", "--control-plane")] {
+        // Port 1 is reserved and nobody listens there.
+        let mut causeway = Command::new(env!("CARGO_BIN_EXE_causeway"));
+        let output = causeway.args([command, flag, "127.0.0.1:1"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(flag) && said.contains("127.0.0.1:1"), "{said}");
+    }
 }
