@@ -119,7 +119,7 @@ pub enum StartError {
 ///
 /// # Errors
 /// [`StartError`], for settings that can never work.
-pub fn start(settings: Settings) -> Result<(Tls, Discovery), StartError> {
+pub fn start(settings: &Settings) -> Result<(Tls, Discovery), StartError> {
     let id = control_plane_id(&settings.identity.trust_domain)?;
     let control_plane = Arc::new(ControlPlane::new(settings.control_plane.clone(), id)?);
     let (store, loaded) = match &settings.state {
@@ -132,7 +132,7 @@ pub fn start(settings: Settings) -> Result<(Tls, Discovery), StartError> {
     let (trust, trusted) = watch::channel(None);
     let tls =
         identity::spawn(settings.identity.clone(), control_plane.clone(), trusted, store.clone(), loaded.identity);
-    let discovery = Discovery::spawn(&settings, control_plane, tls.clone(), trust, store, loaded.config);
+    let discovery = Discovery::spawn(settings, control_plane, tls.clone(), trust, store, loaded.config);
     Ok((tls, discovery))
 }
 
@@ -188,7 +188,7 @@ impl Discovery {
             store,
         };
         if let Some(stored) = stored {
-            core.restore(stored, &identity.workload());
+            core.restore(&stored, &identity.workload());
         }
         tokio::spawn(core.run());
         Self { snapshot, status, subscriptions }
@@ -253,7 +253,7 @@ impl Discovery {
 }
 
 impl Core {
-    fn restore(&mut self, stored: StoredConfig, workload: &str) {
+    fn restore(&mut self, stored: &StoredConfig, workload: &str) {
         if stored.workload != workload {
             tracing::warn!(stored = stored.workload, workload, "stored configuration is of another workload, not used");
             return;

@@ -79,7 +79,7 @@ fn proxy(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
     };
     let (tls, discovery) = {
         let _inside = control.enter();
-        discovery::start(settings)?
+        discovery::start(&settings)?
     };
     let mut registry = Registry::default();
     let metrics = Arc::new(Metrics::new(&mut registry));

@@ -324,14 +324,14 @@ fn settings_that_can_never_work_are_refused_at_once() {
     for uri in ["http://127.0.0.1:15010", "127.0.0.1:15010", "https://127.0.0.1:15010/path", "/"] {
         let settings =
             causeway_proxy::discovery::Settings { control_plane: uri.parse().unwrap(), ..place.settings.clone() };
-        let error = causeway_proxy::discovery::start(settings).unwrap_err().to_string();
+        let error = causeway_proxy::discovery::start(&settings).unwrap_err().to_string();
         assert!(error.contains("--control-plane"), "{error}");
     }
     let mut settings = place.settings.clone();
     settings.identity.trust_domain = "Upper".to_owned();
-    assert!(causeway_proxy::discovery::start(settings).unwrap_err().to_string().contains("--trust-domain"));
+    assert!(causeway_proxy::discovery::start(&settings).unwrap_err().to_string().contains("--trust-domain"));
     let state = Some(place.settings.identity.token_file.join("below-a-file"));
-    let settings = causeway_proxy::discovery::Settings { state, ..place.settings.clone() };
-    assert!(causeway_proxy::discovery::start(settings).unwrap_err().to_string().contains("--state"));
+    let settings = causeway_proxy::discovery::Settings { state, ..place.settings };
+    assert!(causeway_proxy::discovery::start(&settings).unwrap_err().to_string().contains("--state"));
     assert!(pem(b"x").contains("BEGIN"));
 }

@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use super::*;
 use forms::{Form, ID, TRUST_DOMAIN, World};
 
-#[allow(missing_docs)]
+#[allow(missing_docs, dead_code)] // the keys serve the tests of handshakes
 mod forms;
 
 /// 2026-11-21

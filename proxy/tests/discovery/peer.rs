@@ -328,7 +328,7 @@ impl Place {
     pub fn start(&self) -> (Tls, Discovery) {
         // Shown where a test fails.
         tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::INFO).try_init().ok();
-        discovery::start(self.settings.clone()).unwrap()
+        discovery::start(&self.settings).unwrap()
     }
 }
 
