@@ -23,8 +23,11 @@ use crate::sniff::{self, Heard};
 use crate::target::{Target, Targets};
 use crate::tls::Tls;
 
+mod call;
 pub mod dial;
 pub mod http;
+mod series;
+pub use call::to_origin_form;
 pub mod tcp;
 
 /// What every outbound connection shares.

@@ -167,7 +167,7 @@ async fn forward(
         request.headers_mut().remove(header::HOST);
     } else {
         join_cookies(request.headers_mut());
-        crate::outbound::http::to_origin_form(&mut request, authority)?;
+        crate::outbound::to_origin_form(&mut request, authority)?;
     }
     if let (Some(_), Some(verdict)) = (&upgrade, verdict) {
         return switch(conn, request, verdict, account).await;

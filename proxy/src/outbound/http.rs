@@ -9,27 +9,25 @@ use causeway_mesh::reject::Reject;
 use causeway_mesh::route::{self, Route};
 use causeway_mesh::split::{self, Split, SplitKey};
 use causeway_mesh::{detect, name};
-use http::header::{self, HeaderValue};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Method, Request, Response, Uri, Version, request::Parts};
+use http::header;
+use http::uri::Scheme;
+use http::{Method, Request, Response, Version, request::Parts};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 
+use super::call::Call;
+use super::series::refused_series;
 use super::{Named, Outbound, dial};
 use crate::access_log::Line;
 use crate::body::{Body, Payload};
 use crate::clock;
-use crate::connect;
-use crate::endpoint::{BackendState, EndpointState, Pending};
 use crate::guarded::{STAND_IN_METHOD, Verdict};
-use crate::headers::{self, HOP_HTTP1, View};
-use crate::metrics::{Exchange, Peers, Series};
-use crate::pool::Lease;
+use crate::headers::{self, View};
+use crate::metrics::Exchange;
 use crate::relay::{Io, Prefixed};
 use crate::reply::{Refusal, body_refusal};
 use crate::server;
 use crate::target::Target;
-use crate::tls::Alpn;
 
 /// Serves the HTTP connection of an application.
 pub async fn serve<S: Io>(outbound: Arc<Outbound>, stream: S, first: BytesMut, named: Named) {
@@ -51,12 +49,15 @@ pub async fn serve<S: Io>(outbound: Arc<Outbound>, stream: S, first: BytesMut, n
 }
 
 /// Facts about a request that its account needs whatever becomes of it.
-struct Account {
-    started: Instant,
-    grpc: bool,
-    line: Option<Line>,
+pub struct Account {
+    /// When its head had come.
+    pub started: Instant,
+    /// Errors must be said the way of gRPC.
+    pub grpc: bool,
+    /// Where the access log wants one.
+    pub line: Option<Line>,
     /// Known once the destination is.
-    target: Option<Arc<Target>>,
+    pub target: Option<Arc<Target>>,
 }
 
 /// Serves one request. `verdict` is that of an HTTP/1 connection.
@@ -111,37 +112,6 @@ fn refuse(outbound: &Outbound, refusal: &Refusal, account: Account) -> Response<
     response.map(|payload| Body::new(payload, Some(exchange)))
 }
 
-/// Metric handles of requests that no endpoint served.
-fn refused_series(outbound: &Outbound, target: Option<&Target>) -> Arc<Series> {
-    let make = |service: &str, namespace: &str| {
-        let own = outbound.own.names();
-        outbound.metrics.series(Peers {
-            reporter: "source".to_owned(),
-            source_workload: own.workload,
-            source_workload_namespace: own.namespace,
-            source_principal: outbound.own.id_text(),
-            destination_workload: "unknown".to_owned(),
-            destination_workload_namespace: "unknown".to_owned(),
-            destination_principal: "unknown".to_owned(),
-            destination_service: match service {
-                "unknown" => service.to_owned(),
-                _ => format!("{service}.{namespace}.svc.{}", own.cluster_domain),
-            },
-            destination_service_name: service.to_owned(),
-            destination_service_namespace: namespace.to_owned(),
-            connection_security_policy: "unknown".to_owned(),
-        })
-    };
-    match target {
-        // What clients make up is counted under one name, or the metrics would grow with it.
-        Some(target) if !target.destination.service_name.is_empty() => {
-            let d = &target.destination;
-            Arc::clone(target.refused.get_or_init(|| make(&d.service_name, &d.service_namespace)))
-        }
-        _ => Arc::clone(outbound.refused.get_or_init(|| make("unknown", "unknown"))),
-    }
-}
-
 async fn route_request(
     outbound: &Arc<Outbound>,
     named: &Named,
@@ -192,7 +162,7 @@ async fn route_request(
         }
         None => None,
     };
-    let call = Call { outbound, target: &target, backend, authority: &authority, is_http2, route };
+    let call = Call { outbound, target: &target, backend, authority: &authority, is_http2 };
     if upgrade.is_some() {
         let verdict = verdict.ok_or_else(|| Refusal::new(Reject::UpgradeRefused, "http/2"))?;
         return call.switch(parts, body, verdict, account).await;
@@ -254,258 +224,6 @@ fn key(outbound: &Outbound, split: &Split, parts: &Parts) -> Option<Vec<u8>> {
         }
         SplitKey::SourceIdentity => Some(outbound.own.id_bytes()),
     }
-}
-
-/// One request on its way to one backend.
-pub struct Call<'c> {
-    /// Shared state.
-    pub outbound: &'c Arc<Outbound>,
-    /// Where it goes.
-    pub target: &'c Target,
-    /// None: outside of the mesh.
-    pub backend: Option<Arc<BackendState>>,
-    /// As the client named it.
-    pub authority: &'c str,
-    /// The client speaks HTTP/2.
-    pub is_http2: bool,
-    /// The route that won.
-    pub route: Option<&'c Route>,
-}
-
-impl Call<'_> {
-    async fn send(self, parts: Parts, body: Incoming, account: &mut Account) -> Result<Response<Body>, Refusal> {
-        let Some(backend) = self.backend.clone() else {
-            return self.send_outside(parts, body, account).await;
-        };
-        let mut request = Request::from_parts(parts, Payload::from(body));
-        let mut tried: Vec<Arc<EndpointState>> = Vec::new();
-        let mut last = Refusal::new(Reject::NoEndpoints, &*backend.backend.name);
-        let mut resends = 0;
-        while tried.len() < dial::ATTEMPTS {
-            let Some(state) = backend.choose(&tried) else { break };
-            self.outbound.permit_address(state.address())?;
-            let pending = state.begin();
-            match self.attempt(&backend, &state, request, pending, account).await {
-                Ok(response) => return Ok(response),
-                Err(Failed::Sent(refusal)) => return Err(refusal),
-                Err(Failed::Unsent(refusal, unsent)) => {
-                    last = refusal;
-                    request = *unsent;
-                    // A kept connection that was just closing says nothing of the endpoint: try it again, with a bound.
-                    resends += 1;
-                    if last.reject != Reject::UpstreamReset || resends > dial::ATTEMPTS {
-                        state.failed();
-                        tried.push(state);
-                    }
-                }
-            }
-        }
-        Err(last)
-    }
-
-    async fn attempt(
-        &self,
-        backend: &Arc<BackendState>,
-        state: &Arc<EndpointState>,
-        mut request: Request<Payload>,
-        pending: Pending,
-        account: &mut Account,
-    ) -> Result<Response<Body>, Failed> {
-        let meshed = connect::identity(backend, state).is_some();
-        let began = clock::now();
-        let (result, lease) = if meshed || self.is_http2 {
-            let mut stream = match connect::http2_stream(&self.outbound.tls, backend, state).await {
-                Ok(stream) => stream,
-                Err(refusal) => return Err(Failed::Unsent(refusal, Box::new(request))),
-            };
-            self.for_http2(&mut request, meshed)?;
-            (stream.sender.try_send_request(request).await, Lease::Http2(stream.in_flight))
-        } else {
-            let timeout = backend.backend.connect_timeout.unwrap_or(connect::CONNECT_TIMEOUT);
-            let mut checkout = match connect::http1_checkout(state, timeout).await {
-                Ok(checkout) => checkout,
-                Err(refusal) => return Err(Failed::Unsent(refusal, Box::new(request))),
-            };
-            self.for_http1(&mut request)?;
-            (checkout.sender.try_send_request(request).await, Lease::Http1(checkout))
-        };
-        match result {
-            Ok(response) => {
-                state.observe(clock::now().duration_since(began));
-                drop(pending);
-                if let Some(line) = &mut account.line {
-                    line.upstream = format!("{} {}", backend.backend.name, state.address());
-                }
-                let series = series(self.outbound, self.target, backend, state);
-                Ok(answer(self.outbound, response, Some(series), Some(lease), account))
-            }
-            Err(mut error) => {
-                let message = error.take_message();
-                let error = error.into_error();
-                let refusal = Refusal::new(Reject::UpstreamReset, format!("{} ({error})", backend.backend.name));
-                Err(match message {
-                    Some(request) => Failed::Unsent(refusal, Box::new(request)),
-                    None => Failed::Sent(refusal),
-                })
-            }
-        }
-    }
-
-    /// A request with `Upgrade`, on a connection of its own.
-    async fn switch(
-        self,
-        parts: Parts,
-        body: Incoming,
-        verdict: &Verdict,
-        account: &mut Account,
-    ) -> Result<Response<Body>, Refusal> {
-        let mut request = Request::from_parts(parts, Payload::from(body));
-        to_origin_form(&mut request, self.authority)?;
-        let failed = |e: hyper::Error| Refusal::new(Reject::ConnectFailed, e.to_string());
-        let (upstream, series) = match &self.backend {
-            Some(backend) => {
-                let (upstream, state) = dial::connect(self.outbound, backend, Alpn::H1).await?;
-                (upstream, Some(series(self.outbound, self.target, backend, &state)))
-            }
-            None => {
-                let text = super::external(&self.target.destination).unwrap_or(&self.target.text);
-                (connect::Upstream::Plain(dial::unknown(self.outbound, text, None).await?), None)
-            }
-        };
-        let sender = connect::http1(upstream).await.map_err(failed)?;
-        let subject = &*self.target.destination.canonical;
-        let (log, started, line) = (&self.outbound.log, account.started, account.line.take());
-        let exchange = |code| {
-            let exchange = Exchange::new(series, "http", started, code);
-            Some(match line {
-                Some(line) => exchange.with_log(log.clone(), line),
-                None => exchange,
-            })
-        };
-        let never = std::future::pending();
-        crate::upgrade::switch(request, sender, verdict, &self.outbound.drain, subject, exchange, never).await
-    }
-
-    /// A destination outside of the mesh: plain HTTP/1.1 or HTTP/2, a connection each.
-    async fn send_outside(
-        self,
-        parts: Parts,
-        body: Incoming,
-        account: &mut Account,
-    ) -> Result<Response<Body>, Refusal> {
-        let text = super::external(&self.target.destination).unwrap_or(&self.target.text);
-        let stream = dial::unknown(self.outbound, text, None).await?;
-        let failed = |e: &dyn std::fmt::Display| Refusal::new(Reject::UpstreamReset, format!("{text} ({e})"));
-        let mut request = Request::from_parts(parts, Payload::from(body));
-        let response = if self.is_http2 {
-            self.for_http2(&mut request, false).map_err(Failed::refusal)?;
-            connect::http2(stream).await.map_err(|e| failed(&e))?.send_request(request).await
-        } else {
-            self.for_http1(&mut request).map_err(Failed::refusal)?;
-            connect::http1(stream).await.map_err(|e| failed(&e))?.send_request(request).await
-        };
-        let response = response.map_err(|e| failed(&e))?;
-        Ok(answer(self.outbound, response, None, None, account))
-    }
-
-    fn for_http2(&self, request: &mut Request<Payload>, meshed: bool) -> Result<(), Failed> {
-        let refused = |_| Failed::Sent(Refusal::new(Reject::BadRequest, "target"));
-        if request.uri().authority().is_none() || request.uri().scheme().is_none() {
-            let authority: Authority =
-                self.authority.parse().map_err(|_| Failed::Sent(Refusal::new(Reject::BadRequest, "host")))?;
-            let mut uri = std::mem::take(request.uri_mut()).into_parts();
-            uri.scheme = Some(Scheme::HTTP);
-            uri.authority = Some(authority);
-            uri.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
-            *request.uri_mut() = Uri::from_parts(uri).map_err(refused)?;
-        }
-        *request.version_mut() = Version::HTTP_2;
-        request.headers_mut().remove(header::HOST);
-        if meshed && !self.is_http2 {
-            request.headers_mut().insert(HOP_HTTP1, HeaderValue::from_static("1"));
-        }
-        Ok(())
-    }
-
-    /// Origin form with one `Host`.
-    pub fn for_http1(&self, request: &mut Request<Payload>) -> Result<(), Failed> {
-        to_origin_form(request, self.authority).map_err(Failed::Sent)
-    }
-}
-
-/// Makes `request` an HTTP/1.1 request in origin form with exactly one `Host`.
-pub fn to_origin_form(request: &mut Request<Payload>, authority: &str) -> Result<(), Refusal> {
-    let host = HeaderValue::from_str(authority).map_err(|_| Refusal::new(Reject::BadRequest, "host"))?;
-    if request.uri().authority().is_some() {
-        let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
-        *request.uri_mut() = Uri::from(path);
-    }
-    *request.version_mut() = Version::HTTP_11;
-    request.headers_mut().insert(header::HOST, host);
-    Ok(())
-}
-
-/// What an attempt came to when no response did.
-pub enum Failed {
-    /// Not a byte was sent: try again, elsewhere or here.
-    Unsent(Refusal, Box<Request<Payload>>),
-    /// It may have been acted upon.
-    Sent(Refusal),
-}
-
-impl Failed {
-    fn refusal(self) -> Refusal {
-        match self {
-            Self::Unsent(refusal, _) | Self::Sent(refusal) => refusal,
-        }
-    }
-}
-
-/// The response as the client gets it.
-fn answer(
-    outbound: &Outbound,
-    mut response: Response<Incoming>,
-    series: Option<Arc<Series>>,
-    lease: Option<Lease>,
-    account: &mut Account,
-) -> Response<Body> {
-    headers::strip(response.headers_mut(), false);
-    let protocol = if account.grpc { "grpc" } else { "http" };
-    let mut exchange = Exchange::new(series, protocol, account.started, response.status().as_u16());
-    if let Some(lease) = lease {
-        exchange = exchange.with_lease(lease);
-    }
-    if let Some(line) = account.line.take() {
-        exchange = exchange.with_log(outbound.log.clone(), line);
-    }
-    response.map(|body| Body::new(Payload::from(body), Some(exchange)))
-}
-
-/// The metric handles of an endpoint, made on its first use.
-pub fn series(outbound: &Outbound, target: &Target, backend: &BackendState, state: &EndpointState) -> Arc<Series> {
-    let series = state.series.get_or_init(|| {
-        let identity = connect::identity(backend, state);
-        let service = &backend.backend;
-        let own = outbound.own.names();
-        outbound.metrics.series(Peers {
-            reporter: "source".to_owned(),
-            source_workload: own.workload,
-            source_workload_namespace: own.namespace,
-            source_principal: outbound.own.id_text(),
-            destination_workload: state.endpoint.workload_name.clone(),
-            destination_workload_namespace: state.endpoint.namespace.clone(),
-            destination_principal: identity.map(ToString::to_string).unwrap_or_default(),
-            destination_service: if service.service.is_empty() {
-                target.destination.canonical.to_string()
-            } else {
-                format!("{}.{}.svc.{}", service.service, service.namespace, own.cluster_domain)
-            },
-            destination_service_name: service.service.clone(),
-            destination_service_namespace: service.namespace.clone(),
-            connection_security_policy: if identity.is_some() { "mutual_tls" } else { "none" }.to_owned(),
-        })
-    });
-    Arc::clone(series)
 }
 
 /// CONNECT: the tunnel is a connection to the named destination like any other, found by what it speaks.

@@ -18,7 +18,7 @@ use crate::target::Target;
 pub async fn serve<S: Io>(outbound: Arc<Outbound>, stream: S, first: BytesMut, target: Arc<Target>) {
     match dial::tcp(&outbound, &target).await {
         Ok((upstream, endpoint)) => {
-            let series = super::http::series(&outbound, &target, &endpoint.backend, &endpoint.state);
+            let series = super::series::series(&outbound, &target, &endpoint.backend, &endpoint.state);
             let _pending = endpoint.state.begin();
             relay(&outbound, stream, first, upstream, &target.text, Some(series)).await;
         }
@@ -48,7 +48,7 @@ pub async fn relay_started<S: Io>(
     said: BytesMut,
     target: &Target,
 ) {
-    let series = super::http::series(outbound, target, &endpoint.backend, &endpoint.state);
+    let series = super::series::series(outbound, target, &endpoint.backend, &endpoint.state);
     let _pending = endpoint.state.begin();
     if stream.write_all(&said).await.is_ok() {
         series.tcp_bytes(said.len() as u64, 0);
