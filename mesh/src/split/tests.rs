@@ -143,6 +143,15 @@ proptest! {
     }
 
     #[test]
+    fn a_key_sticks_to_the_name_of_a_backend_and_not_to_its_number(weights in prop::collection::vec(1u32..100, 2..6), key in any::<[u8; 8]>()) {
+        let named = |number: &dyn Fn(usize) -> usize| {
+            let one = |(i, w): (usize, &u32)| Weighted { backend: number(i), name: NAMES[i], weight: *w, effective: *w };
+            Split::new(&weights.iter().enumerate().map(one).collect::<Vec<_>>(), None, "").pick_by_key(&key)
+        };
+        prop_assert_eq!(named(&|i| i).map(|i| weights.len() - 1 - i), named(&|i| weights.len() - 1 - i));
+    }
+
+    #[test]
     fn a_change_of_one_weight_moves_keys_only_to_or_from_it(weights in prop::collection::vec(0u32..100, 2..6), which in any::<prop::sample::Index>(), now in 0u32..100, key in any::<[u8; 8]>()) {
         let changed = which.index(weights.len());
         let mut later = weights.clone();
