@@ -64,6 +64,8 @@ async fn accept(listener: TcpListener, version: &'static str, callers: Arc<Mutex
             tokio::time::sleep(Duration::from_millis(50)).await; // out of descriptors: do not spin
             continue;
         };
+        // Only a delay is lost when it cannot be set.
+        let _ = stream.set_nodelay(true);
         while connections.try_join_next().is_some() {}
         let callers = Arc::clone(&callers);
         let service = service_fn(move |request| {

@@ -62,7 +62,7 @@ fn share(epoch: &Epoch) -> Claim {
     Claim {
         holds: fits(epoch.weights, epoch.share.canary, total),
         text: format!(
-            "weights {stable}/{canary}: {:.1} % stable, {percent:.1} % canary of {} requests ({allowed})",
+            "weights {stable}/{canary}: {:.1} % stable, {percent:.1} % canary of {} ({allowed})",
             if total == 0 { 0.0 } else { 100.0 - percent },
             grouped(total),
         ),

@@ -118,6 +118,7 @@ impl Client {
 
     async fn connect(&self) -> anyhow::Result<Line> {
         let stream = TcpStream::connect(self.proxy).await.context("the proxy did not accept the connection")?;
+        stream.set_nodelay(true)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
         let driver = tokio::spawn(async move {
             // The error reaches the request that was under way.
