@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use http::Request;
 use hyper::client::conn::{http1, http2};
 
 use crate::body::Payload;
@@ -102,6 +103,8 @@ pub struct Http1Pool {
 pub struct Checkout {
     /// Sends.
     pub sender: http1::SendRequest<Payload>,
+    /// It carried an exchange before, so that the server may be closing it just now.
+    pub is_reused: bool,
     pool: Arc<Http1Pool>,
 }
 
@@ -128,11 +131,27 @@ impl Http1Pool {
         idle.retain(|(sender, _)| !sender.is_closed());
         let ready = idle.iter().rposition(|(sender, _)| sender.is_ready())?;
         let (sender, _) = idle.remove(ready);
-        Some(Checkout { sender, pool: Arc::clone(self) })
+        Some(Checkout { sender, is_reused: true, pool: Arc::clone(self) })
     }
 
     /// Wraps a new connection.
     pub fn lend(self: &Arc<Self>, sender: http1::SendRequest<Payload>) -> Checkout {
-        Checkout { sender, pool: Arc::clone(self) }
+        Checkout { sender, is_reused: false, pool: Arc::clone(self) }
     }
+}
+
+/// A copy of `request` for one more try, where one is allowed: nothing in its body, and a method that may be repeated
+/// (RFC 9110 section 9.2.2). A kept connection that ends before the first byte of the answer calls for it: most likely
+/// the server closed it while the request was on its way.
+pub fn spare(request: &Request<Payload>) -> Option<Request<Payload>> {
+    let is_empty = http_body::Body::is_end_stream(request.body());
+    let repeatable = request.method().is_idempotent() && is_empty;
+    repeatable.then(|| {
+        let mut copy = Request::new(Payload::Empty);
+        *copy.method_mut() = request.method().clone();
+        *copy.uri_mut() = request.uri().clone();
+        *copy.version_mut() = request.version();
+        *copy.headers_mut() = request.headers().clone();
+        copy
+    })
 }

@@ -21,7 +21,7 @@ use crate::connect::{self, CONNECT_TIMEOUT};
 use crate::guarded::{STAND_IN_METHOD, Verdict};
 use crate::headers::{self, HOP_HTTP1, View, XFCC};
 use crate::metrics::Exchange;
-use crate::pool::Lease;
+use crate::pool::{self, Lease};
 use crate::relay::Io;
 use crate::reply::{Refusal, body_refusal};
 use crate::server;
@@ -208,19 +208,21 @@ async fn send(
 ) -> Result<(Response<Incoming>, Lease), Refusal> {
     let app = conn.app.address();
     for _ in 0..RESENDS {
+        let mut spare = None;
         let (result, lease) = if is_http2 {
             let mut stream = app_stream(conn).await?;
             (stream.sender.try_send_request(request).await, Lease::Http2(stream.in_flight))
         } else {
             let mut checkout = connect::http1_checkout(&conn.app, CONNECT_TIMEOUT).await?;
+            spare = if checkout.is_reused { pool::spare(&request) } else { None };
             (checkout.sender.try_send_request(request).await, Lease::Http1(checkout))
         };
         let mut error = match result {
             Ok(response) => return Ok((response, lease)),
             Err(error) => error,
         };
-        match error.take_message() {
-            Some(unsent) => request = unsent,
+        match error.take_message().or(spare) {
+            Some(again) => request = again,
             None => return Err(Refusal::new(Reject::UpstreamReset, format!("{app} ({})", error.into_error()))),
         }
     }

@@ -19,7 +19,7 @@ use crate::endpoint::{BackendState, EndpointState, Pending};
 use crate::guarded::Verdict;
 use crate::headers::{self, HOP_HTTP1};
 use crate::metrics::{Exchange, Series};
-use crate::pool::Lease;
+use crate::pool::{self, Lease};
 use crate::reply::Refusal;
 use crate::target::Target;
 use crate::tls::Alpn;
@@ -79,6 +79,7 @@ impl Call<'_> {
     ) -> Result<Response<Body>, Failed> {
         let meshed = connect::identity(backend, state).is_some();
         let began = clock::now();
+        let mut spare = None;
         let (result, lease) = if meshed || self.is_http2 {
             let mut stream = match connect::http2_stream(&self.outbound.tls, backend, state).await {
                 Ok(stream) => stream,
@@ -93,6 +94,7 @@ impl Call<'_> {
                 Err(refusal) => return Err(Failed::Unsent(refusal, Box::new(request))),
             };
             self.for_http1(&mut request)?;
+            spare = if checkout.is_reused { pool::spare(&request) } else { None };
             (checkout.sender.try_send_request(request).await, Lease::Http1(checkout))
         };
         match result {
@@ -106,7 +108,7 @@ impl Call<'_> {
                 Ok(answer(self.outbound, response, Some(series), Some(lease), account))
             }
             Err(mut error) => {
-                let message = error.take_message();
+                let message = error.take_message().or(spare);
                 let error = error.into_error();
                 let refusal = Refusal::new(Reject::UpstreamReset, format!("{} ({error})", backend.backend.name));
                 Err(match message {

@@ -73,7 +73,9 @@ impl ControlPlane {
     pub fn new(uri: Uri, id: SpiffeId) -> Result<Self, DialError> {
         let host = uri.host().map(|h| h.trim_start_matches('[').trim_end_matches(']').to_owned());
         match (uri.scheme_str(), host) {
-            (Some("https"), Some(host)) if !host.is_empty() && matches!(uri.path(), "" | "/") => {
+            (Some("https"), Some(host))
+                if !host.is_empty() && matches!(uri.path(), "" | "/") && uri.query().is_none() =>
+            {
                 Ok(Self { port: uri.port_u16().unwrap_or(15010), uri, host, id, last_good: Mutex::default() })
             }
             _ => Err(DialError::Uri(uri)),
@@ -157,4 +159,37 @@ async fn handshake(connector: &TlsConnector, address: SocketAddr) -> std::io::Re
 /// [`SpiffeError`] where `trust_domain` cannot be one.
 pub fn control_plane_id(trust_domain: &str) -> Result<SpiffeId, SpiffeError> {
     SpiffeId::new(trust_domain, "causeway-system", "causeway-control-plane")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn plane(uri: &str) -> Result<ControlPlane, DialError> {
+        ControlPlane::new(uri.parse().unwrap(), control_plane_id("cluster.local").unwrap())
+    }
+
+    #[test]
+    fn the_address_is_a_host_and_a_port_and_nothing_else() {
+        let found = |uri| plane(uri).map(|p| (p.host, p.port)).unwrap();
+        assert_eq!(found("https://127.0.0.1:15011"), ("127.0.0.1".to_owned(), 15011));
+        assert_eq!(found("https://[::1]:15011/"), ("::1".to_owned(), 15011));
+        assert_eq!(found("https://causeway.causeway-system.svc"), ("causeway.causeway-system.svc".to_owned(), 15010));
+        for wrong in ["http://a:1", "a:1", "/a", "https://a:1/b", "https://a/?b"] {
+            assert!(plane(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_dns_said_last_is_used_when_it_says_nothing() {
+        let mut plane = plane("https://localhost:15010").unwrap();
+        let found = plane.resolve().await.unwrap();
+        assert!(!found.is_empty());
+        plane.host = "nowhere.invalid".to_owned();
+        assert_eq!(plane.resolve().await.unwrap(), found);
+        plane.last_good = Mutex::default();
+        assert!(matches!(plane.resolve().await, Err(DialError::Resolve { .. })));
+    }
 }
