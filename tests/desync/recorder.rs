@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use super::corpus::{Request, text};
+use super::http2::{self, PREFACE};
 
 /// A running application. Its threads end with the test's process.
 pub struct Recorder {
@@ -17,6 +18,8 @@ pub struct Recorder {
 struct Log {
     /// Complete requests in the order of their ends.
     requests: Vec<Request>,
+    /// Complete requests by HTTP/2.
+    http2_requests: usize,
     /// All bytes of each connection.
     streams: Vec<Vec<u8>>,
     /// What no proxy should send.
@@ -49,6 +52,11 @@ impl Recorder {
         self.log.lock().unwrap().requests.clone()
     }
 
+    /// How many complete requests have come by HTTP/2.
+    pub fn http2_requests(&self) -> usize {
+        self.log.lock().unwrap().http2_requests
+    }
+
     /// Whether `marker` stands in any byte received.
     pub fn has_received(&self, marker: &str) -> bool {
         let log = self.log.lock().unwrap();
@@ -68,6 +76,14 @@ fn serve(mut stream: TcpStream, log: &Mutex<Log>) {
         log.streams.len() - 1
     };
     let (mut buffer, mut piece) = (Vec::new(), [0; 4096]);
+    let mut peeked = [0; PREFACE.len()];
+    if stream.peek(&mut peeked).is_ok_and(|length| length > 3 && PREFACE.starts_with(&peeked[..length])) {
+        let mut preface = [0; PREFACE.len()];
+        if stream.read_exact(&mut preface).is_ok() {
+            http2::answer(stream, || log.lock().unwrap().http2_requests += 1);
+        }
+        return;
+    }
     loop {
         match parse(&buffer) {
             Err(fault) => {

@@ -4,6 +4,8 @@
 
 #[path = "../desync/corpus.rs"]
 mod corpus;
+#[path = "../desync/http2.rs"]
+mod http2;
 #[path = "../desync/pair.rs"]
 mod pair;
 #[path = "../desync/recorder.rs"]
@@ -38,6 +40,25 @@ fn no_ambiguous_request_in_plain_text_enters_the_application() {
         exchange(pair.inbound(), &case.bytes, &["POST"]).is_ok_and(|answers| answers.statuses == [200])
     });
     judge_all(&recorder, pair.inbound(), Entry::PlainText);
+}
+
+#[test]
+fn no_malformed_http2_request_reaches_the_application() {
+    let recorder = Recorder::start();
+    let pair = Pair::start(recorder.address());
+    let cases = http2::all();
+    let mut wrong = Vec::new();
+    for (number, case) in cases.iter().enumerate() {
+        let before = recorder.http2_requests();
+        let passed = http2::exchange(pair.outbound(), case, &marker(number));
+        let seen = recorder.http2_requests() - before;
+        if passed != case.passes || seen != usize::from(case.passes) {
+            wrong.push(format!("{}: answered 200: {passed}, the application got {seen} requests", case.name));
+        }
+    }
+    let faults = recorder.faults();
+    assert!(wrong.is_empty() && faults.is_empty(), "{}\n{}", wrong.join("\n"), faults.join("\n"));
+    assert!(recorder.requests().is_empty(), "what comes by HTTP/2 goes on by HTTP/2");
 }
 
 /// Sends every case, then looks at everything that the backend has received.

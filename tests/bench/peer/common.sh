@@ -2,7 +2,7 @@
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 cd "$here"
 export PROXY_UID=${PROXY_UID:-2102} APP_PORT=${APP_PORT:-8080} TCP_PORT=${TCP_PORT:-5201}
-bin=${CAUSEWAY_BIN_DIR:-$(cd ../../.. && pwd)/target/release}
+bin=${CAUSEWAY_BIN_DIR:-$(cd ../../.. && pwd)/target/dist}
 
 # start NAME NAMESPACE UID CMD...: in the background; pids/NAME has its id, pids/NAME.t0 when it began (ns)
 start() {

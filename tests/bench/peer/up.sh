@@ -1,6 +1,6 @@
 #!/bin/bash
 # Starts a control plane and a pair of Causeway proxies for a rig of two namespaces, and redirects their traffic.
-# CAUSEWAY_BIN_DIR says where the release binaries are (default: this repository's target/release).
+# CAUSEWAY_BIN_DIR says where the optimised binaries are (default: this repository's target/dist).
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/common.sh"
 rm -rf run
