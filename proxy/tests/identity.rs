@@ -316,6 +316,52 @@ async fn the_peer_that_we_speak_to_is_told_by_its_identity_not_by_its_name() {
     assert_eq!(*held(&tls).await.own_id(), ID.parse::<SpiffeId>().unwrap());
 }
 
+/// Everything that was logged, by whomever.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_log_shows_neither_token_nor_key_at_any_level() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
+    let _scope = tracing::subscriber::set_default(subscriber);
+    let peer = Peer::start().await;
+    let place = Place::of(&peer).with_state();
+    peer.answer(|_, _| Err(Status::unauthenticated("token_expired: it is")));
+    let (tls, _discovery) = place.start();
+    peer.certified_at_least(1).await;
+    peer.answer(|request, ca| issue(request, ca, ID, |_| {}));
+    held(&tls).await;
+    eventually("the file", || place.state().join("identity").exists()).await;
+    let log = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    assert!(log.contains("certificate not issued") && log.contains("certificate held"), "the log was seen");
+    let token = token("prod", "web");
+    for part in token.split('.').filter(|part| part.len() > 8) {
+        assert!(!log.contains(part));
+    }
+    // The key, as it lies in the file, in the forms in which bytes are printed.
+    let stored = std::fs::read(place.state().join("identity")).unwrap();
+    let pkcs8 = [0x30, 0x81, 0x87, 0x02, 0x01, 0x00];
+    let at = stored.windows(pkcs8.len()).position(|w| w == pkcs8).expect("a P-256 key in PKCS#8");
+    let secret = &stored[at + 36..at + 68];
+    let decimal = secret[..8].iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+    let hex = secret[..8].iter().map(|b| format!("{b:02x}")).collect::<String>();
+    assert!(!log.contains(&decimal) && !log.contains(&hex));
+}
+
 #[test]
 fn settings_that_can_never_work_are_refused_at_once() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

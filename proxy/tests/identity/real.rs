@@ -1,5 +1,6 @@
 //! The same against the true control plane, in this process, on the example that `causeway demo` uses.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,12 +9,16 @@ use causeway_control_plane::run::Running;
 use causeway_control_plane::state::StateDir;
 use causeway_control_plane::token::{LocalTokens, TokenRequest};
 use causeway_mesh::config::Kind;
+use causeway_mesh::svid::{self, Roots};
 use causeway_proxy::discovery::Unresolved;
+use causeway_proxy::tls::TlsState;
 use clap::Parser as _;
+use rustls::pki_types::UnixTime;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::peer::{PATIENCE, Place, eventually, replace, unix};
+use super::forms::{self, Ca};
+use super::peer::{PATIENCE, Place, eventually, pem, replace, unix};
 use super::{another, held};
 
 const SOURCE: &str = "
@@ -54,6 +59,27 @@ impl Real {
         let more = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
         let cli = Cli::parse_from(line.iter().chain(&more));
         Self { args: cli.serve.unwrap(), dir }
+    }
+
+    /// One whose CA is given, and may be replaced while it runs.
+    fn with_ca(leaf_ttl: &str, ca: &Ca) -> Self {
+        let mut real = Self::new(leaf_ttl);
+        real.args.ca_cert = Some(real.dir.path().join("ca.pem"));
+        real.args.ca_key = Some(real.dir.path().join("ca.key"));
+        real.sign_with(ca);
+        real
+    }
+
+    fn sign_with(&self, ca: &Ca) {
+        // The key first: a certificate without its key is reported and changes nothing.
+        let key = self.dir.path().join("ca.key");
+        replace(&key, &ca.key.serialize_pem());
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        replace(&self.dir.path().join("ca.pem"), &pem(&ca.der));
+    }
+
+    fn also_trust(&self, ca: &Ca) {
+        replace(&self.dir.path().join("state/extra-roots.pem"), &pem(&ca.der));
     }
 
     /// Starts, at the same address as before once there was one.
@@ -147,6 +173,40 @@ async fn short_lives_are_renewed_and_the_stream_follows_without_drift() {
     let last = discovery.snapshot().borrow().clone();
     assert!(std::sync::Arc::ptr_eq(&first.destinations["web.prod:80"], &last.destinations["web.prod:80"]));
     assert_eq!(discovery.status().drifts, 0);
+}
+
+#[tokio::test]
+async fn the_root_is_replaced_while_everything_runs() {
+    let old = forms::ca("old", &rcgen::PKCS_ECDSA_P256_SHA256);
+    let new = forms::ca("new", &rcgen::PKCS_ECDSA_P256_SHA256);
+    let mut real = Real::with_ca("10s", &old);
+    let _running = real.start().await;
+    let place = real.place();
+    let (tls, discovery) = place.start();
+    held(&tls).await;
+    discovery.resolve("web.prod:80", soon()).await.unwrap();
+    let trusts = |roots: &[&Ca]| {
+        let state = tls.current().expect("there is always a certificate");
+        let found: Vec<&[u8]> = state.roots().der().collect();
+        found.len() == roots.len() && roots.iter().all(|ca| found.contains(&ca.der.as_slice()))
+    };
+    assert!(trusts(&[&old]));
+    // Announce the new root, sign with it, drop the old one.
+    real.also_trust(&new);
+    eventually("both roots", || trusts(&[&old, &new])).await;
+    let of_old = tls.current().unwrap();
+    real.sign_with(&new);
+    real.also_trust(&old);
+    let is_signed_by = |state: &TlsState, ca: &Ca| {
+        let roots = Roots::new("cluster.local", std::slice::from_ref(&ca.der)).unwrap();
+        svid::verify(&roots, &state.chain()[0], &[], UnixTime::now(), svid::Usage::Server).is_ok()
+    };
+    assert!(is_signed_by(&of_old, &old));
+    eventually("a leaf of the new root", || tls.current().is_some_and(|s| is_signed_by(&s, &new))).await;
+    std::fs::remove_file(real.dir.path().join("state/extra-roots.pem")).unwrap();
+    eventually("the new root alone", || trusts(&[&new])).await;
+    eventually("the stream stands", || discovery.status().connected).await;
+    assert!(discovery.resolve("late.prod:80", soon()).await.is_ok());
 }
 
 #[tokio::test]
