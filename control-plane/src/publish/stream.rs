@@ -15,6 +15,9 @@ use crate::clock;
 /// A proxy that does not answer a batch for so long is asked to begin anew.
 const ACK_DEADLINE: Duration = Duration::from_secs(60);
 
+/// Faults of one refusal that are logged; `/proxies` shows all.
+const MAX_LOGGED: usize = 5;
+
 /// How a stream ended without anybody's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -125,9 +128,9 @@ impl Registration {
                 state.waiting_since = None;
                 publisher.metrics.nacks.inc();
                 let workload = &self.proxy.peer.id;
-                for fault in &nack.faults {
-                    tracing::warn!(%workload, resource = fault.resource, field = fault.field, message = fault.message,
-                        "a proxy refused configuration and keeps what it had");
+                for fault in nack.faults.iter().take(MAX_LOGGED) {
+                    let wire::Fault { resource, field, message: fault } = fault;
+                    tracing::warn!(%workload, resource, field, fault, "a proxy refused configuration and keeps the old");
                 }
                 Ok(Said::Nacked)
             }
