@@ -10,6 +10,7 @@ mod lookup;
 mod matching;
 mod peer;
 mod policy;
+mod previous;
 mod principal;
 mod routes;
 mod rules;
@@ -94,6 +95,7 @@ pub struct Model {
     catalog: catalog::Catalog,
     rules: rules::Rules,
     routes: routes::Routes,
+    good: previous::Good,
     policies: policy::Policies,
     peers: peer::Peers,
     /// Ready endpoints of every Service port and subset, by the backend's name.
@@ -104,16 +106,32 @@ pub struct Model {
     problems: Vec<Problem>,
 }
 
-/// Resolves `resources` once.
+/// Resolves `resources` once, with nothing before them.
 pub fn compile(resources: &Arc<Resources>, settings: &Settings) -> Model {
+    compile_after(None, resources, settings)
+}
+
+/// Resolves `resources`. A VirtualService that names something that does not exist stays as it was in `before`; a subset
+/// that a route names and that no DestinationRule defines any more keeps its labels.
+///
+/// Where nothing dangles the result is that of [`compile`], whatever was before.
+pub fn compile_after(before: Option<&Model>, resources: &Arc<Resources>, settings: &Settings) -> Model {
     let mut problems: Vec<Problem> =
         resources.reported.iter().chain(resources.found.values().flatten()).cloned().collect();
     let catalog = catalog::Catalog::new(resources, settings);
     catalog.examine(&mut problems);
     alias::examine(&catalog, settings, &mut problems);
-    let rules = rules::Rules::new(resources, &catalog, settings, &mut problems);
-    let routes = routes::Routes::new(resources, &catalog, settings, &mut problems);
-    examine::examine(&routes, split::World { catalog: &catalog, rules: &rules, settings }, &mut problems);
+    let mut rules = rules::Rules::new(resources, &catalog, settings, &mut problems);
+    let mut routes = routes::Routes::new(&resources.virtual_services, &catalog, settings, &mut problems);
+    let world = split::World { catalog: &catalog, rules: &rules, settings };
+    let dangling = examine::examine(&routes, world, &mut problems);
+    let good = previous::good(resources, &dangling, before);
+    if let Some(in_force) = previous::in_force(resources, &dangling, &good, &mut problems) {
+        routes = routes::Routes::new(&in_force, &catalog, settings, &mut Vec::new());
+    }
+    if let Some(before) = before {
+        rules.keep(&before.rules, &routes, &catalog, settings);
+    }
     let policies = policy::Policies::new(resources, settings, &mut problems);
     let peers = peer::Peers::new(resources, settings, &mut problems);
     problems.sort();
@@ -128,6 +146,7 @@ pub fn compile(resources: &Arc<Resources>, settings: &Settings) -> Model {
         catalog,
         rules,
         routes,
+        good,
         policies,
         peers,
         problems,

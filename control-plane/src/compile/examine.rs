@@ -3,26 +3,35 @@
 use super::Name;
 use super::duration;
 use super::matching;
+use super::previous::SHARE;
 use super::routes::Routes;
 use super::scope::Attached;
 use super::split::{self, World, weights};
 use crate::problem::{Problem, Severity};
+use crate::source::Key;
 use causeway_crds::VirtualServiceSpec;
 use causeway_crds::http_route::{HttpRoute, SplitKey};
 use causeway_crds::virtual_service::RouteDestination;
 use causeway_mesh::wire::Protocol;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Adds every problem of every VirtualService that routes something.
-pub(super) fn examine(routes: &Routes, world: World<'_>, problems: &mut Vec<Problem>) {
+/// Adds every problem of every VirtualService that routes something. Returns the VirtualServices that name something that
+/// does not exist and that would get traffic.
+pub(super) fn examine(routes: &Routes, world: World<'_>, problems: &mut Vec<Problem>) -> BTreeSet<Key> {
+    let mut dangling = routes.unattached.clone();
     // One VirtualService may route several Services; what it names is looked at once.
     let mut services: BTreeMap<_, (&Attached<VirtualServiceSpec>, Vec<&Name>)> = BTreeMap::new();
     for (service, attached) in routes.attached() {
         services.entry(&attached.meta().key).or_insert_with(|| (attached, Vec::new())).1.push(service);
     }
     for (attached, services) in services.into_values() {
-        Examination { attached, services, world, problems }.run();
+        let mut examination = Examination { attached, services, world, problems, is_dangling: false };
+        examination.run();
+        if examination.is_dangling {
+            dangling.insert(attached.meta().key.clone());
+        }
     }
+    dangling
 }
 
 struct Examination<'a, 'p> {
@@ -30,6 +39,7 @@ struct Examination<'a, 'p> {
     services: Vec<&'a Name>,
     world: World<'a>,
     problems: &'p mut Vec<Problem>,
+    is_dangling: bool,
 }
 
 impl Examination<'_, '_> {
@@ -120,7 +130,8 @@ impl Examination<'_, '_> {
             let message = "it has no destination, so it does not apply".to_owned();
             return self.add(Severity::Error, "no_destination", path, message, "Name a destination under route.");
         }
-        if weights(route).iter().all(|w| *w == 0) {
+        let weights = weights(route);
+        if weights.iter().all(|w| *w == 0) {
             let message = "all weights are zero, so it answers with 503".to_owned();
             self.add(
                 Severity::Warning,
@@ -130,19 +141,20 @@ impl Examination<'_, '_> {
                 "Give at least one destination a weight.",
             );
         }
-        for (index, one) in route.iter().enumerate() {
+        for (index, (one, weight)) in route.iter().zip(weights).enumerate() {
             let at = format!("{path}.route[{index}]");
             if one.weight.is_none() && route.len() > 1 {
                 let message = "it has no weight among others that may have one, so it gets nothing".to_owned();
                 self.add(Severity::Warning, "missing_weight", &format!("{at}.weight"), message, "Write its weight.");
             }
-            self.destination(&at, one);
+            if !self.exists(&at, one) && weight > 0 {
+                self.is_dangling = true;
+            }
         }
     }
 
-    fn destination(&mut self, at: &str, one: &RouteDestination) {
+    fn exists(&mut self, at: &str, one: &RouteDestination) -> bool {
         let namespace = self.attached.meta().key.namespace.clone();
-        let share = "Until then its share goes to the other destinations.";
         let mut asked: Vec<u16> = self
             .services
             .iter()
@@ -159,15 +171,18 @@ impl Examination<'_, '_> {
             Ok((service, _)) => service,
             Err(missing) => {
                 let field = format!("{at}.destination.{}", missing.field);
-                return self.add(Severity::Error, missing.code, &field, missing.message, share);
+                self.add(Severity::Error, missing.code, &field, missing.message, SHARE);
+                return false;
             }
         };
-        let Some(subset) = one.destination.subset.as_deref().filter(|s| !s.is_empty()) else { return };
-        if !self.world.rules.names_subset(&service, subset, &namespace) {
+        let Some(subset) = one.destination.subset.as_deref().filter(|s| !s.is_empty()) else { return true };
+        let is_named = self.world.rules.names_subset(&service, subset, &namespace);
+        if !is_named {
             let shown = subset.escape_debug();
             let message = format!("no DestinationRule defines subset `{shown}` of Service {}/{}", service.0, service.1);
-            let advice = format!("Add it to a DestinationRule in namespace {} or {namespace}. {share}", service.0);
+            let advice = format!("Add it to a DestinationRule in namespace {} or {namespace}. {SHARE}", service.0);
             self.add(Severity::Error, "unknown_subset", &format!("{at}.destination.subset"), message, &advice);
         }
+        is_named
     }
 }

@@ -8,6 +8,7 @@ use super::scope::Host;
 use super::split::{Splits, key};
 use super::{Client, Model, Name, duration};
 use crate::source::resource::{Service, ServicePort};
+use causeway_crds::virtual_service::RouteDestination;
 use causeway_mesh::name;
 use causeway_mesh::wire::{self, destination::Kind};
 use std::collections::BTreeMap;
@@ -148,8 +149,12 @@ impl<'a> Lookup<'a> {
             |backend: &str| backend == default.name && default.service.is_empty() || self.model.is_ready(backend);
         let mut splits = self.splits(at.port, &is_ready);
         let picked = if is_bytes { Vec::new() } else { routes.http(name, viewer, at.port) };
+        let takes_effect = |route: &[RouteDestination], namespace: &str| {
+            self.model.world().takes_effect(route, namespace, at.port, &self.client.namespace)
+        };
         let http: Vec<wire::Route> = picked
             .into_iter()
+            .filter(|p| takes_effect(&p.route.route, &p.from.meta().key.namespace))
             .map(|p| {
                 let meta = p.from.meta();
                 let key = p.route.split.as_ref().and_then(|s| s.key.as_ref()).and_then(key);
@@ -166,7 +171,7 @@ impl<'a> Lookup<'a> {
                 }
             })
             .collect();
-        let tcp = if is_http { None } else { routes.tcp(name, viewer, at.port) };
+        let tcp = if is_http { None } else { routes.tcp(name, viewer, at.port, takes_effect) };
         let split = match &tcp {
             Some(tcp) => {
                 let meta = tcp.from.meta();

@@ -7,8 +7,9 @@ use super::catalog::Catalog;
 use super::matching::{self, Viewer};
 use super::scope::{Attached, Host, Scoped, is_exported, resolve};
 use super::{Name, Settings};
-use crate::index::Resources;
 use crate::problem::{Problem, Severity};
+use crate::source::Key;
+use crate::source::resource::VirtualService;
 use causeway_crds::VirtualServiceSpec;
 use causeway_crds::http_route::HttpRoute;
 use causeway_crds::virtual_service::RouteDestination;
@@ -23,6 +24,8 @@ const MOST_ROUTES: usize = 500;
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     by_service: BTreeMap<Name, Scoped<VirtualServiceSpec>>,
+    /// VirtualServices of which no host is known.
+    pub(super) unattached: BTreeSet<Key>,
 }
 
 /// One HTTP route that applies to a client, with the conditions that are left for the request.
@@ -68,13 +71,13 @@ pub(super) struct Tcp<'a> {
 
 impl Routes {
     pub(super) fn new(
-        resources: &Resources,
+        resources: &BTreeMap<Key, Arc<VirtualService>>,
         catalog: &Catalog,
         settings: &Settings,
         problems: &mut Vec<Problem>,
     ) -> Self {
         let mut routes = Self::default();
-        for resource in resources.virtual_services.values() {
+        for resource in resources.values() {
             let (meta, spec) = (&resource.meta, &resource.spec);
             if !matching::is_for_mesh(&spec.gateways) {
                 let message = "its gateways do not include `mesh`, so it is passed over".to_owned();
@@ -95,6 +98,9 @@ impl Routes {
             let resolved: Vec<Vec<Name>> = resolved.collect();
             // Beside a host that is known, another may be meant for a gateway.
             let is_used = resolved.iter().any(|names| !names.is_empty());
+            if !is_used {
+                routes.unattached.insert(meta.key.clone());
+            }
             for (index, (host, names)) in spec.hosts.iter().zip(resolved).enumerate() {
                 if names.is_empty() {
                     let severity = if is_used { Severity::Warning } else { Severity::Error };
@@ -130,7 +136,13 @@ impl Routes {
     }
 
     /// The TCP route of `service` for this client.
-    pub(super) fn tcp<'a>(&'a self, service: &Name, viewer: Viewer<'_>, port: u16) -> Option<Tcp<'a>> {
+    pub(super) fn tcp<'a>(
+        &'a self,
+        service: &Name,
+        viewer: Viewer<'_>,
+        port: u16,
+        takes_effect: impl Fn(&[RouteDestination], &str) -> bool,
+    ) -> Option<Tcp<'a>> {
         let lists = self.by_service.get(service).map(|s| s.seen_by(viewer.namespace)).unwrap_or_default();
         lists
             .into_iter()
@@ -145,7 +157,9 @@ impl Routes {
                         .iter()
                         .enumerate()
                         .any(|(at, m)| is_usable(at) && matching::tcp_concerns(m, viewer, port));
-                    !route.route.is_empty() && !is_broken(from, &path) && (route.matches.is_empty() || any)
+                    let namespace = &from.meta().key.namespace;
+                    let applies = !is_broken(from, &path) && (route.matches.is_empty() || any);
+                    applies && takes_effect(&route.route, namespace)
                 })?;
                 Some(Tcp { from, index, route: &found.route })
             })

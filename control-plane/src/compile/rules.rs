@@ -1,7 +1,10 @@
 //! DestinationRules: which subsets a Service has for a client, and how connections to it are made.
 
+use super::alias::{self, Target};
 use super::catalog::{Catalog, Member, selects};
 use super::duration;
+use super::previous::named_subsets;
+use super::routes::Routes;
 use super::scope::{Attached, Host, Scoped, is_exported, resolve};
 use super::{Name, Settings};
 use crate::index::Resources;
@@ -14,6 +17,8 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(super) struct Rules {
     by_service: BTreeMap<Name, Scoped<DestinationRuleSpec>>,
+    /// Subsets that routes name and that no rule defines any more: `(service, consumer or empty, subset)`.
+    kept: BTreeMap<(Name, String, String), Subset>,
 }
 
 /// A subset as one client sees it.
@@ -131,14 +136,33 @@ impl Rules {
 
     /// The subset `name` of `service` as clients of namespace `client` see it.
     pub(super) fn subset<'a>(&'a self, service: &Name, name: &str, client: &str) -> Option<Found<'a>> {
-        self.seen(service, client).find_map(|(rule, is_consumer)| {
+        let live = self.seen(service, client).find_map(|(rule, is_consumer)| {
             let (index, subset) = rule.resource.spec.subsets.iter().enumerate().find(|(_, s)| s.name == name)?;
             if rule.meta().is_unsupported(&format!("spec.subsets[{index}]")) && is_broken(rule, index) {
                 return None;
             }
             let consumer = if is_consumer { rule.meta().key.namespace.as_str() } else { "" };
             Some(Found { subset, consumer })
-        })
+        });
+        let kept = |consumer: &str| {
+            let key = (service.clone(), consumer.to_owned(), name.to_owned());
+            self.kept.get_key_value(&key).map(|((_, consumer, _), subset)| Found { subset, consumer })
+        };
+        live.or_else(|| kept(client)).or_else(|| kept(""))
+    }
+
+    /// Keeps the labels of every subset that `routes` name and that only the rules `before` define.
+    pub(super) fn keep(&mut self, before: &Self, routes: &Routes, catalog: &Catalog, settings: &Settings) {
+        for (host, namespace, subset) in named_subsets(routes) {
+            let Host::Service(service) = resolve(host, namespace, catalog, settings) else { continue };
+            let Target::Service(service) = alias::follow(&service, catalog, settings) else { continue };
+            if self.subset(&service, subset, namespace).is_none()
+                && let Some(found) = before.subset(&service, subset, namespace)
+            {
+                let key = (service, found.consumer.to_owned(), subset.to_owned());
+                self.kept.insert(key, found.subset.clone());
+            }
+        }
     }
 
     /// Whether some rule that a client of `client` sees defines the subset, usable or not.
@@ -166,12 +190,14 @@ impl Rules {
 
     /// Every subset of every Service: `(service, consumer or empty, subset)`.
     pub(super) fn all(&self) -> impl Iterator<Item = (&Name, &str, &Subset)> {
-        self.by_service.iter().flat_map(|(service, scoped)| {
+        let kept = self.kept.iter().map(|((service, consumer, _), subset)| (service, consumer.as_str(), subset));
+        let live = self.by_service.iter().flat_map(|(service, scoped)| {
             let producer = scoped.producer.iter().map(|a| ("", a));
             let consumers = scoped.consumers.iter().flat_map(|(ns, list)| list.iter().map(move |a| (ns.as_str(), a)));
             let all = producer.chain(consumers);
             all.flat_map(move |(consumer, a)| a.resource.spec.subsets.iter().map(move |s| (service, consumer, s)))
-        })
+        });
+        live.chain(kept)
     }
 }
 

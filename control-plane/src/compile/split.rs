@@ -78,6 +78,19 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Whether a route of a resource of `namespace` can take effect for a client: some destination with a weight exists.
+    /// A route in which every weight is zero does: it says that nothing is to be reached.
+    pub(super) fn takes_effect(&self, route: &[RouteDestination], namespace: &str, asked: u16, client: &str) -> bool {
+        let weights = weights(route);
+        let exists = |one: &RouteDestination| {
+            let subset = one.destination.subset.as_deref().unwrap_or_default();
+            let found = self.target(&one.destination, namespace, asked);
+            found.is_ok_and(|(service, _)| subset.is_empty() || self.rules.subset(&service, subset, client).is_some())
+        };
+        let is_zero = weights.iter().all(|w| *w == 0);
+        !route.is_empty() && (is_zero || route.iter().zip(weights).any(|(one, weight)| weight > 0 && exists(one)))
+    }
+
     /// The backend of a Service port or of one of its subsets, as clients of `client` see it.
     pub(super) fn backend(&self, service: &Name, port: u16, subset: &str, client: &str) -> wire::Backend {
         let found: Option<Found<'_>> =

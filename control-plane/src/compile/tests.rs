@@ -7,6 +7,7 @@ mod properties;
 mod resolving;
 mod routing;
 mod seeds;
+mod sequences;
 
 use super::*;
 use crate::source::Event;

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::ca::Authority;
 use crate::clock;
-use crate::compile::{Model, Settings, compile};
+use crate::compile::{Model, Settings, compile_after};
 use crate::index::Index;
 use crate::metrics::{self, Metrics, SeverityLabel};
 use crate::problem::Severity;
@@ -31,6 +31,7 @@ pub async fn follow(
 ) {
     let mut index = Index::new();
     let mut published = false;
+    let mut before: Option<Arc<Model>> = None;
     while let Some(first) = events.recv().await {
         let mut changed = index.apply(first);
         let last = Instant::now() + AT_MOST;
@@ -44,14 +45,17 @@ pub async fn follow(
         let (snapshot, settings) = (index.snapshot(), settings.clone());
         let began = clock::now();
         let count = snapshot.len();
-        let compiled = tokio::task::spawn_blocking(move || compile(&snapshot, &settings)).await;
+        let last = before.clone();
+        let compiled = tokio::task::spawn_blocking(move || compile_after(last.as_deref(), &snapshot, &settings)).await;
         let Ok(model) = compiled else {
             tracing::error!("compiling the configuration failed; what was in force stays");
             continue;
         };
         metrics.compile_seconds.observe(began.elapsed().as_secs_f64());
         report(&model, count, &metrics, published);
-        publisher.publish(View { model: Arc::new(model), trust: authority.bundle(clock::unix_now()) });
+        let model = Arc::new(model);
+        before = Some(Arc::clone(&model));
+        publisher.publish(View { model, trust: authority.bundle(clock::unix_now()) });
         published = true;
     }
 }

@@ -180,7 +180,7 @@ fn probes(container: &k8s::Container) -> Vec<Probe> {
         .filter_map(|probe| {
             if let Some(http) = &probe.http_get {
                 let path = http.path.clone().filter(|p| !p.is_empty()).unwrap_or("/".into());
-                let path = path.split(['?', '#']).next().unwrap_or("/").to_owned();
+                let path = path.split('#').next().unwrap_or("/").to_owned();
                 let path = if path.starts_with('/') { path } else { format!("/{path}") };
                 return Some(Probe { port: resolve(&http.port)?, path: Some(path) });
             }

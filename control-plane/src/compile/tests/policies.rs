@@ -226,7 +226,7 @@ spec:
         model(text).workload(&Client { namespace: "prod".into(), account: "default".into(), pod: "p".into() });
     let probes: Vec<_> = workload.inbound.unwrap().probes.into_iter().map(|p| (p.port, p.path)).collect();
     let grpc = Some(causeway_mesh::policy::GRPC_HEALTH.to_owned());
-    assert_eq!(probes, [(8080, Some("/healthz".into())), (9000, None), (9001, grpc)]);
+    assert_eq!(probes, [(8080, Some("/healthz?full=1".into())), (9000, None), (9001, grpc)]);
     assert_eq!(workload.workload_name, "api");
 }
 
