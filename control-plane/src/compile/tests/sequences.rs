@@ -38,7 +38,7 @@ fn owned(shares: &[(&str, u32, u32)]) -> Vec<(String, u32, u32)> {
 #[test]
 fn a_route_of_which_nothing_exists_yet_does_not_take_effect() {
     let text = format!("{}{}", without_rule(), custom("VirtualService", "dev", "v", SPLIT));
-    let model = after(&[text.clone()]);
+    let model = after(std::slice::from_ref(&text));
     assert_eq!(live(&model), owned(&WHOLE));
     assert!(!model.destination(&client("dev"), "prodsvc.prod:80").http_only);
     assert_eq!(found(&model).len(), 2);
