@@ -10,10 +10,10 @@ use crate::token::AUDIENCE;
 
 const EXAMPLE: &str = "\
 Example:
-  causeway-control-plane --source dir:./deploy/examples/demo --state ./state
-  causeway-control-plane token --state ./state dev/web --pod web-1 > web.token
+  causeway-control-plane --source dir:./deploy/examples/laptop --state ./state
+  causeway-control-plane token --state ./state dev/web --pod web > web.token
   causeway-proxy --control-plane https://127.0.0.1:15010 --trust-bundle ./state/trust-bundle.pem \\
-      --token-file web.token --workload dev/web-1
+      --token-file web.token --workload dev/web
 
 The state directory holds ca.pem (the CA's key and certificate: back it up), token-key.pem (signs tokens) and
 trust-bundle.pem (public; proxies begin with it). Roots in extra-roots.pem, if that file is there, are trusted too; it
