@@ -198,3 +198,34 @@ async fn a_second_control_plane_on_the_same_state_is_refused() {
     assert!(!output.status.success());
     assert!(stderr(&output).contains("in use by another control plane"), "{}", stderr(&output));
 }
+
+#[test]
+fn a_kill_at_any_moment_leaves_a_state_that_starts_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let mut first_bundle = None;
+    for round in 0..40 {
+        let mut child = program()
+            .args(["--source", "dir:.", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--state"])
+            .arg(&state)
+            .current_dir(dir.path())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // The moment of the kill is what is tried out here, from before the first file to after the last.
+        std::thread::sleep(Duration::from_millis(round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let bundle = std::fs::read(state.join("trust-bundle.pem")).ok();
+        if first_bundle.is_some() {
+            assert_eq!(bundle, first_bundle, "round {round}: another CA");
+        }
+        first_bundle = bundle;
+    }
+    let program = Program::start(program(), dir.path());
+    drop(program);
+    let bundle = std::fs::read(state.join("trust-bundle.pem")).unwrap();
+    assert!(first_bundle.is_none_or(|first| first == bundle));
+    let left: Vec<_> = std::fs::read_dir(&state).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(left.iter().filter(|n| n.to_string_lossy().starts_with(".ca")).count() == 0, "{left:?}");
+}
