@@ -7,7 +7,7 @@ use causeway_mesh::reject::Reject;
 use causeway_mesh::route::RequestView;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::uri::PathAndQuery;
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Uri, Version};
 
 use crate::reply::Refusal;
@@ -101,7 +101,7 @@ pub fn authority(parts: &Parts) -> Result<String, Refusal> {
         return Err(Refusal::new(Reject::AmbiguousRequest, "two hosts"));
     }
     match (parts.uri.authority(), host) {
-        (Some(authority), Some(host)) if !authority.as_str().eq_ignore_ascii_case(&host) => {
+        (Some(authority), Some(host)) if !is_same(authority, &host, parts.uri.scheme()) => {
             Err(Refusal::new(Reject::AmbiguousRequest, "host differs from the authority"))
         }
         (Some(authority), _) => Ok(authority.as_str().to_owned()),
@@ -109,6 +109,21 @@ pub fn authority(parts: &Parts) -> Result<String, Refusal> {
         (None, None) if parts.version == Version::HTTP_10 => Ok(String::new()),
         (None, None) => Err(Refusal::new(Reject::BadRequest, "no host")),
     }
+}
+
+/// Whether both name one place; a port left out is the scheme's (RFC 9110 section 4.2.3).
+fn is_same(authority: &Authority, host: &str, scheme: Option<&Scheme>) -> bool {
+    let default = match scheme {
+        Some(scheme) if *scheme == Scheme::HTTPS => Some(443),
+        Some(_) => Some(80),
+        None => authority.port_u16(),
+    };
+    host.parse::<Authority>().is_ok_and(|host| {
+        host.host().eq_ignore_ascii_case(authority.host())
+            && host.port_u16().or(default) == authority.port_u16().or(default)
+            // A user or an odd port stands in neither part.
+            && [&host, authority].iter().all(|a| !a.as_str().contains('@') && !a.as_str().ends_with(':'))
+    })
 }
 
 /// Normalises the path in place: the path that is matched and judged is the path that is forwarded.

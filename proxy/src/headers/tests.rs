@@ -78,7 +78,18 @@ fn there_is_exactly_one_authority() {
     assert_eq!(authority(&parts("/", &["a.b:80"])).unwrap(), "a.b:80");
     assert_eq!(authority(&parts("http://a.b/", &[])).unwrap(), "a.b");
     assert_eq!(authority(&parts("http://A.b/", &["a.B"])).unwrap(), "A.b");
-    for (target, hosts) in [("/", &["a", "b"][..]), ("/", &["a", "a"]), ("http://a/", &["b"]), ("/", &[])] {
+    assert_eq!(authority(&parts("http://a:80/", &["a"])).unwrap(), "a:80");
+    assert_eq!(authority(&parts("http://a/", &["a:80"])).unwrap(), "a");
+    for (target, hosts) in [
+        ("/", &["a", "b"][..]),
+        ("/", &["a", "a"]),
+        ("http://a/", &["b"]),
+        ("http://a/", &["a:443"]),
+        ("https://a/", &["a:80"]),
+        ("http://a/", &["u@a"]),
+        ("http://a/", &["a:"]),
+        ("/", &[]),
+    ] {
         assert!(authority(&parts(target, hosts)).is_err(), "{target} {hosts:?}");
     }
 }

@@ -7,6 +7,7 @@ use causeway_mesh::reject::Reject;
 use http::header::{self, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version, request::Parts};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::http::Account;
@@ -189,6 +190,7 @@ impl Call<'_> {
         }
         *request.version_mut() = Version::HTTP_2;
         request.headers_mut().remove(header::HOST);
+        request.headers_mut().remove(header::TRANSFER_ENCODING); // of an attempt by HTTP/1 before this one
         if meshed && !self.is_http2 {
             request.headers_mut().insert(HOP_HTTP1, HeaderValue::from_static("1"));
         }
@@ -201,7 +203,7 @@ impl Call<'_> {
     }
 }
 
-/// Makes `request` an HTTP/1.1 request in origin form with exactly one `Host`.
+/// Makes `request` an HTTP/1.1 request in origin form with exactly one `Host` and its framing.
 pub fn to_origin_form(request: &mut Request<Payload>, authority: &str) -> Result<(), Refusal> {
     let host = HeaderValue::from_str(authority).map_err(|_| Refusal::new(Reject::BadRequest, "host"))?;
     if request.uri().authority().is_some() {
@@ -210,6 +212,11 @@ pub fn to_origin_form(request: &mut Request<Payload>, authority: &str) -> Result
     }
     *request.version_mut() = Version::HTTP_11;
     request.headers_mut().insert(header::HOST, host);
+    // Unless told so hyper sends no body of unknown length with GET, HEAD and CONNECT.
+    if !request.body().is_end_stream() && request.body().size_hint().exact().is_none() {
+        request.headers_mut().remove(header::CONTENT_LENGTH);
+        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     Ok(())
 }
 
