@@ -68,10 +68,28 @@ pub fn public_key(der: &[u8]) -> Result<SubjectPublicKeyInfo, CsrError> {
     if csr.signature_algorithm.algorithm != OID_SIG_ECDSA_WITH_SHA256 || csr.verify_signature().is_err() {
         return Err(CsrError::Signature);
     }
+    if !is_strict(der, csr.certification_request_info.raw) {
+        return Err(CsrError::Malformed);
+    }
     if asks_for_ca(&csr) {
         return Err(CsrError::Ca);
     }
     SubjectPublicKeyInfo::from_der(key.raw).map_err(|_| CsrError::Key)
+}
+
+/// Whether what lies around the signed part is DER to the bit; the parser is lenient with tags there.
+fn is_strict(der: &[u8], signed: &[u8]) -> bool {
+    /// `SEQUENCE { OID ecdsa-with-SHA256 }`, no parameters (RFC 5758 section 3.2).
+    const ALGORITHM: [u8; 12] = [0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+    let header = match der {
+        [0x30, ..=0x7f, ..] => 2,
+        [0x30, 0x81, ..] => 3,
+        [0x30, 0x82, ..] => 4,
+        _ => return false,
+    };
+    let after = der.get(header..).and_then(|d| d.strip_prefix(signed)).and_then(|d| d.strip_prefix(&ALGORITHM));
+    // A BIT STRING without unused bits, up to the end.
+    matches!(after, Some([0x03, length, 0x00, rest @ ..]) if usize::from(*length) == rest.len() + 1)
 }
 
 fn asks_for_ca(csr: &X509CertificationRequest<'_>) -> bool {
