@@ -190,6 +190,12 @@ impl Mesh {
         pod
     }
 
+    /// Says that a pod which was `starting` is ready, as kubelet does after its probes.
+    pub fn mark_ready(&self, pod: &mut Pod) {
+        pod.set_ready();
+        self.write(&pod.file(), &pod.yaml().expect("a listed pod"));
+    }
+
     /// Takes a pod out of the directory, as when it is deleted; its processes stay until the value is dropped.
     pub fn forget(&self, pod: &Pod) {
         self.remove(&pod.file());

@@ -25,6 +25,7 @@ pub struct PodSpec {
     containers: String,
     is_meshed: bool,
     is_listed: bool,
+    is_ready: bool,
     flags: Vec<String>,
     descriptors: Option<u32>,
     token_of: Option<String>,
@@ -43,6 +44,7 @@ impl PodSpec {
             containers: String::new(),
             is_meshed: true,
             is_listed: true,
+            is_ready: true,
             flags: Vec::new(),
             descriptors: None,
             token_of: None,
@@ -73,6 +75,12 @@ impl PodSpec {
     /// Not written into the directory: the control plane knows nothing of it.
     pub fn unlisted(mut self) -> Self {
         self.is_listed = false;
+        self
+    }
+
+    /// Listed as not ready until [`Mesh::mark_ready`].
+    pub fn starting(mut self) -> Self {
+        self.is_ready = false;
         self
     }
 
@@ -307,6 +315,10 @@ impl Pod {
         format!("pod-{}-{}.yaml", self.spec.namespace, self.spec.name)
     }
 
+    pub(crate) fn set_ready(&mut self) {
+        self.spec.is_ready = true;
+    }
+
     /// Its YAML, if the control plane may know of it.
     pub(crate) fn yaml(&self) -> Option<String> {
         let Self { spec, namespace, .. } = self;
@@ -315,8 +327,9 @@ impl Pod {
             labels.push(("causeway.dev/injected".to_owned(), "true".to_owned()));
         }
         let addresses = (namespace.ip, namespace.ip6);
-        spec.is_listed
-            .then(|| yaml::pod(&spec.namespace, &spec.name, &spec.account, &labels, addresses, &spec.containers))
+        spec.is_listed.then(|| {
+            yaml::pod(&spec.namespace, &spec.name, &spec.account, &labels, addresses, &spec.containers, spec.is_ready)
+        })
     }
 }
 

@@ -9,7 +9,7 @@ pub fn flow_map(pairs: &[(String, String)]) -> String {
     format!("{{{}}}", inner.join(", "))
 }
 
-/// A ready Pod. `containers` is the text of `spec.containers`, indented by two, or empty.
+/// A Pod. `containers` is the text of `spec.containers`, indented by two, or empty.
 pub fn pod(
     namespace: &str,
     name: &str,
@@ -17,6 +17,7 @@ pub fn pod(
     labels: &[(String, String)],
     addresses: (Ipv4Addr, Ipv6Addr),
     containers: &str,
+    is_ready: bool,
 ) -> String {
     let mut text = format!(
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  namespace: {namespace}\n  labels: {}\nspec:\n  \
@@ -25,10 +26,11 @@ pub fn pod(
     );
     text.push_str(if containers.is_empty() { "  containers:\n  - {name: app, image: app}\n" } else { containers });
     let (ip, ip6) = addresses;
+    let ready = if is_ready { "True" } else { "False" };
     let _ = write!(
         text,
         "status:\n  phase: Running\n  podIP: {ip}\n  podIPs: [{{ip: \"{ip}\"}}, {{ip: \"{ip6}\"}}]\n  conditions: \
-         [{{type: Ready, status: \"True\"}}]\n"
+         [{{type: Ready, status: \"{ready}\"}}]\n"
     );
     text
 }

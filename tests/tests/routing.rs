@@ -57,9 +57,11 @@ impl Stage {
 
     fn new_version(&self) -> Pod {
         let spec = PodSpec::new("prod", "shop-new").account("shop").label("app", "shop").label("version", "new");
-        let mut pod = self.mesh.pod(spec);
+        let mut pod = self.mesh.pod(spec.starting());
         pod.serve_http("new", 8080);
-        pod.ready()
+        pod.wait_ready();
+        self.mesh.mark_ready(&mut pod);
+        pod
     }
 
     /// Waits until the answer is of the application `app`, or carries it as the proxy's own code.
