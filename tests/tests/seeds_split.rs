@@ -158,5 +158,6 @@ fn a_route_of_dev_changes_nothing_for_clients_of_other_namespaces() {
     shop.wait_for_share(URL, |canary| canary == 0.0);
     let report = other.client(&["load", "--url", URL, "--requests", "400", "--concurrency", "8"]);
     assert_eq!(report["failed"], 0, "{report}");
-    assert!(share(&report) > 0.2, "the Service's own endpoints share the calls: {report}");
+    // How evenly is the balancer's affair (it weighs latency); under the route of dev it would be none at all.
+    assert!(share(&report) > 0.0, "the Service's own endpoints share the calls: {report}");
 }
