@@ -12,7 +12,7 @@ pub(super) const COLUMNS: usize = 79;
 pub(super) const ROWS: usize = 23;
 
 const BAR: usize = 32;
-const NOTES: usize = 3;
+const NOTES: usize = 2;
 
 /// Draws `facts`; always [`ROWS`] lines.
 pub(super) fn draw(facts: &Facts, style: Style) -> Vec<String> {
@@ -203,7 +203,8 @@ mod tests {
             Identities { caller: Some(long.into()), stable: Some(long.into()), canary: Some(long.into()) };
         facts.intruder = Some(Refusal { holds: false, what: "x".repeat(200) });
         facts.plaintext = Some(Refusal { holds: true, what: "y".repeat(200) });
-        facts.notes = vec![Note { at: Duration::from_secs(7_000), text: "z".repeat(200) }; 9];
+        facts.notes = vec![Note { at: Duration::from_secs(7_000), text: "z".repeat(200) }; 8];
+        facts.notes.push(Note { at: Duration::from_secs(7_001), text: format!("the last one {}", "z".repeat(200)) });
         facts.latencies.add(Duration::from_secs(9));
         facts
     }
@@ -214,6 +215,8 @@ mod tests {
             for style in [Style::PLAIN, Style::COLOURED] {
                 let lines = draw(&facts, style);
                 assert_eq!(lines.len(), ROWS);
+                let last = facts.notes.last().map(|note| cut(&note.text, 20));
+                assert!(last.is_none_or(|text| lines[ROWS - 1].contains(text.trim_end_matches('…'))), "{lines:#?}");
                 for line in lines {
                     assert!(width(&line) <= COLUMNS, "{} columns: {line}", width(&line));
                 }
