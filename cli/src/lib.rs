@@ -25,7 +25,7 @@ const EXAMPLES: &str = "\
 Examples:
   causeway demo                          the whole mesh on this machine, about 30 seconds
   causeway demo --keep                   the same, left running to try things by hand
-  causeway validate deploy/examples      every problem in a folder of YAML, offline
+  causeway validate path/to/yaml         every problem in a folder of YAML, offline
   causeway validate . --strict -o json   the same for a pipeline: warnings fail, output is JSON
   causeway certs                         what the proxy on this machine holds
   causeway status                        which proxies are connected and up to date
