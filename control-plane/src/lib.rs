@@ -8,6 +8,7 @@ mod clock;
 pub mod compile;
 pub mod identity;
 pub mod index;
+pub mod inject;
 pub mod metrics;
 pub mod problem;
 pub mod publish;
