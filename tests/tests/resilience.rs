@@ -185,6 +185,10 @@ fn after_their_certificates_expire_proxies_make_no_new_connection_and_then_recov
     for _ in 0..5 {
         assert_eq!(bytes(&stage), 0, "it stays closed");
     }
+    // Either side's end closes the way; what follows is about the client's own certificate, which may be the younger one.
+    until("the client's certificate has ended too", Duration::from_secs(20), || {
+        if stage.client.health("/ready").code == Some(0) { Err("still ready".to_owned()) } else { Ok(()) }
+    });
     stage.client.proxy_mut().kill();
     stage.client.start_proxy();
     until("a restarted proxy is alive", Duration::from_secs(10), || {
