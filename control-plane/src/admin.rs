@@ -118,7 +118,7 @@ impl Admin {
             return Some("its end: it is shutting down");
         }
         // The listener is bound before this face answers.
-        self.publisher.view().is_none().then_some("the configuration to be read")
+        self.publisher.view().is_none().then_some("the configuration to be read (see the log)")
     }
 
     fn metrics(&self) -> Response<Full<Bytes>> {

@@ -54,6 +54,8 @@ pub fn read(path: &Path) -> Reading {
 pub async fn watch(root: PathBuf, events: mpsc::Sender<Vec<Event>>) {
     let mut directory = Directory::new(root);
     let mut first = true;
+    let mut synced = false;
+    let mut told = Vec::new();
     loop {
         let settled = if first { Settled::AtOnce } else { Settled::Twice };
         let looked = tokio::task::spawn_blocking(move || {
@@ -68,9 +70,18 @@ pub async fn watch(root: PathBuf, events: mpsc::Sender<Vec<Event>>) {
             }
         };
         directory = back;
-        if first {
-            batch.push(Event::Synced);
-            first = false;
+        first = false;
+        if !synced {
+            let hidden = directory.hidden_policies();
+            if hidden.is_empty() {
+                batch.push(Event::Synced);
+                synced = true;
+            } else if hidden != told {
+                for problem in &hidden {
+                    tracing::error!("nothing is served: this file may hold a policy and was never read: {problem}");
+                }
+                told = hidden;
+            }
         }
         if !batch.is_empty() && events.send(batch).await.is_err() {
             return;
@@ -109,11 +120,19 @@ struct File {
     objects: Vec<(Key, Option<Resource>, Vec<Problem>)>,
     /// Of the file as a whole, notes on what was passed over included.
     problems: Vec<Problem>,
+    /// It was never read and names a kind of policy: what it forbids is not known.
+    hides_policy: bool,
 }
 
 impl Directory {
     fn new(root: PathBuf) -> Self {
         Self { root, files: BTreeMap::new(), sent: BTreeMap::new(), reported: Vec::new() }
+    }
+
+    /// What is wrong with files that name a policy and have no last good state. To serve without them would let in what
+    /// they forbid, so that the first reading is not complete before they are mended or taken away.
+    fn hidden_policies(&self) -> Vec<Problem> {
+        self.files.values().filter(|f| f.hides_policy).flat_map(|f| f.problems.iter().cloned()).collect()
     }
 
     fn is_settling(&self) -> bool {
@@ -236,8 +255,15 @@ impl File {
         }
         (self.pending, self.hash) = (None, Some(hash));
         match yaml::documents(&text) {
-            Err(error) => self.problems = vec![broken(error.line, error.message)],
-            Ok(documents) => self.replace(&file, documents),
+            Err(error) => {
+                self.problems = vec![broken(error.line, error.message)];
+                let names_policy = ["AuthorizationPolicy", "PeerAuthentication"].iter().any(|kind| text.contains(kind));
+                self.hides_policy = self.objects.is_empty() && names_policy;
+            }
+            Ok(documents) => {
+                self.hides_policy = false;
+                self.replace(&file, documents);
+            }
         }
     }
 

@@ -187,6 +187,29 @@ async fn a_broken_file_changes_nothing_and_is_reported() {
 }
 
 #[tokio::test]
+async fn a_broken_policy_file_at_the_first_start_lets_nothing_through_until_it_is_mended() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("source")).unwrap();
+    std::fs::write(dir.path().join("source/mesh.yaml"), crate::client::MESH).unwrap();
+    std::fs::write(dir.path().join("source/policy.yaml"), "kind: AuthorizationPolicy\nspec: [").unwrap();
+    std::fs::write(dir.path().join("source/template.yaml"), "kind: Deployment\nspec: {{ .Values.spec }}: [").unwrap();
+    let mended = dir.path().join("source/policy.yaml");
+    let start = Plane::start_in(dir, &[]);
+    let mend = async {
+        // Ready must not come meanwhile: `start` would win the race below and the assertion fail.
+        tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+        std::fs::write(&mended, "").unwrap();
+    };
+    tokio::pin!(start);
+    tokio::select! {
+        _ = &mut start => panic!("ready with a policy that was never read"),
+        () = mend => {}
+    }
+    let plane = start.await;
+    assert_eq!(plane.get("/readyz").await.0, 200, "a template that is no policy does not stand in the way");
+}
+
+#[tokio::test]
 async fn shutting_down_ends_streams_politely_and_at_once() {
     let plane = Plane::start(&[]).await;
     let mut stream = plane.watch("dev/web", hello("dev/web-1")).await.unwrap();
