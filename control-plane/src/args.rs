@@ -44,8 +44,8 @@ pub enum Command {
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Args {
     /// Where the configuration comes from: `dir:PATH`, a directory of the YAML that `kubectl apply` takes, read
-    /// again whenever it changes
-    #[arg(long, env = "CAUSEWAY_SOURCE", value_name = "dir:PATH", value_parser = parse_source)]
+    /// again whenever it changes; or `kubernetes`, the API server of the cluster (in-cluster, or by KUBECONFIG)
+    #[arg(long, env = "CAUSEWAY_SOURCE", value_name = "dir:PATH|kubernetes", value_parser = parse_source)]
     pub source: Source,
     /// Directory for the CA, the token key and the trust bundle; made with mode 0700 where it does not exist
     #[arg(long, env = "CAUSEWAY_STATE", value_name = "DIR")]
@@ -56,6 +56,9 @@ pub struct Args {
     /// Suffix of the full names of Services: SERVICE.NAMESPACE.svc.CLUSTER-DOMAIN
     #[arg(long, env = "CAUSEWAY_CLUSTER_DOMAIN", default_value = "cluster.local", value_parser = parse_domain)]
     pub cluster_domain: String,
+    /// What only `--source kubernetes` uses.
+    #[command(flatten)]
+    pub kubernetes: KubernetesArgs,
     /// Where proxies connect (gRPC over TLS 1.3)
     #[arg(long, env = "CAUSEWAY_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:15010")]
     pub listen: SocketAddr,
@@ -86,6 +89,36 @@ pub struct Args {
     pub log_format: LogFormat,
 }
 
+/// What only `--source kubernetes` uses.
+#[derive(Clone, Debug, PartialEq, Eq, ClapArgs)]
+#[command(next_help_heading = "Kubernetes")]
+pub struct KubernetesArgs {
+    /// Name of this replica, unique among them: holder of the Lease that elects the one that writes status
+    #[arg(long, env = "CAUSEWAY_POD_NAME", value_name = "NAME", default_value = "causeway-control-plane")]
+    pub pod_name: String,
+    /// Health and metrics for kubelet and Prometheus: /healthz, /readyz and /metrics, nothing else
+    #[arg(long, env = "CAUSEWAY_HEALTH", value_name = "ADDR")]
+    pub health: Option<SocketAddr>,
+    /// Where the API server sends admission reviews (HTTPS): injection and validation
+    #[arg(long, env = "CAUSEWAY_WEBHOOK", value_name = "ADDR")]
+    pub webhook: Option<SocketAddr>,
+    /// Image of the proxy that injection puts beside workloads
+    #[arg(long, env = "CAUSEWAY_PROXY_IMAGE", value_name = "IMAGE", default_value = "causeway/proxy:latest")]
+    pub proxy_image: String,
+    /// Where injected proxies find the control plane
+    #[arg(
+        long,
+        env = "CAUSEWAY_ADVERTISE",
+        value_name = "URL",
+        default_value = "https://causeway-control-plane.causeway-system.svc:15010"
+    )]
+    pub advertise: String,
+    /// Secret of namespace causeway-system that holds the CA: tls.crt (issuer, then what signed it), tls.key and ca.crt
+    /// (the root), as cert-manager writes it; made with a new CA where it does not exist
+    #[arg(long, env = "CAUSEWAY_CA_SECRET", value_name = "NAME", default_value = "causeway-ca")]
+    pub ca_secret: String,
+}
+
 /// What the token shall say.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct TokenArgs {
@@ -111,6 +144,8 @@ pub struct TokenArgs {
 pub enum Source {
     /// A directory (or one file) of YAML.
     Directory(PathBuf),
+    /// The API server of a cluster.
+    Kubernetes,
 }
 
 /// Whether something passes.
@@ -134,7 +169,8 @@ pub enum LogFormat {
 fn parse_source(text: &str) -> Result<Source, String> {
     match text.split_once(':') {
         Some(("dir", path)) if !path.is_empty() => Ok(Source::Directory(PathBuf::from(path))),
-        _ => Err("the source is `dir:` and a path, e.g. dir:./mesh".to_owned()),
+        None if text == "kubernetes" => Ok(Source::Kubernetes),
+        _ => Err("the source is `kubernetes`, or `dir:` and a path, e.g. dir:./mesh".to_owned()),
     }
 }
 

@@ -72,6 +72,10 @@ pub struct PodInfo {
     pub account: String,
     /// Whether it carries a proxy.
     pub meshed: bool,
+    /// `metadata.uid`, empty where the source does not say.
+    pub uid: String,
+    /// Succeeded, Failed or being deleted.
+    pub finished: bool,
 }
 
 /// A Service as the admin view shows it.
@@ -136,7 +140,12 @@ pub fn compile_after(before: Option<&Model>, resources: &Arc<Resources>, setting
     let peers = peer::Peers::new(resources, settings, &mut problems);
     problems.sort();
     problems.dedup();
-    let pod = |p: &Arc<crate::source::resource::Pod>| PodInfo { account: p.account.clone(), meshed: p.meshed };
+    let pod = |p: &Arc<crate::source::resource::Pod>| PodInfo {
+        account: p.account.clone(),
+        meshed: p.meshed,
+        uid: p.meta.uid.clone(),
+        finished: p.finished,
+    };
     Model {
         backends: backends(&catalog, &rules),
         headless: headless(&catalog),

@@ -153,6 +153,7 @@ mod tests {
             labels: BTreeMap::new(),
             created: 0,
             generation: 0,
+            uid: String::new(),
             origin: Arc::new(Origin::default()),
             unsupported: Vec::new(),
         };

@@ -91,7 +91,7 @@ impl Running {
         background.spawn(accept::accept(listener, tls.subscribe(), connections, metrics.clone(), is_draining.clone()));
         let server = tokio::spawn(server::serve(services, accepted));
 
-        let Source::Directory(path) = &args.source;
+        let Source::Directory(path) = &args.source else { anyhow::bail!("--source kubernetes is not wired yet") };
         let (events, received) = mpsc::channel(16);
         background.spawn(directory::watch(path.clone(), events));
         background.spawn(configuration::follow(

@@ -73,6 +73,8 @@ pub struct Proven {
     pub account: String,
     /// The pod that the token is bound to.
     pub pod: Option<String>,
+    /// The uid of that pod; None where tokens do not say it (those of a directory).
+    pub pod_uid: Option<String>,
 }
 
 /// Who checks tokens.
@@ -266,6 +268,7 @@ impl LocalTokens {
             namespace: claims.kubernetes.namespace,
             account: claims.kubernetes.serviceaccount.name,
             pod: claims.kubernetes.pod.map(|p| p.name),
+            pod_uid: None,
         })
     }
 

@@ -170,6 +170,7 @@ fn meta(value: &Value, kind: Kind, group: &str, origin: &Origin) -> Result<Meta,
         labels,
         created,
         generation: metadata.get("generation").and_then(Value::as_i64).unwrap_or_default(),
+        uid: text("uid").to_owned(),
         origin: Arc::new(origin.clone()),
         unsupported: Vec::new(),
     })

@@ -56,6 +56,8 @@ pub struct Meta {
     pub created: i64,
     /// `metadata.generation`, 0 where the source does not say.
     pub generation: i64,
+    /// `metadata.uid`, empty where the source does not say.
+    pub uid: String,
     /// Where it stands.
     pub origin: Arc<Origin>,
     /// Paths of fields that are unknown or not implemented. What holds one must fail closed.

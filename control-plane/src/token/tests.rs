@@ -37,7 +37,7 @@ fn claims() -> serde_json::Value {
 fn a_token_proves_what_it_was_made_for_until_it_expires() {
     let dir = tempfile::tempdir().unwrap();
     let token = tokens(dir.path()).issue(&request(), NOW).unwrap();
-    let proven = Proven { namespace: "dev".into(), account: "web.v2".into(), pod: Some("web-1".into()) };
+    let proven = Proven { namespace: "dev".into(), account: "web.v2".into(), pod: Some("web-1".into()), pod_uid: None };
     // Another process opens the same key.
     let other = tokens(dir.path());
     assert_eq!(other.verify(&token, NOW), Ok(proven.clone()));

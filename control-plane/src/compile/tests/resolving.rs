@@ -178,7 +178,8 @@ fn prefetch_names_what_the_namespace_offers_and_routes() {
 fn every_pod_is_known_with_its_account() {
     let bare = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: bare, namespace: dev}\nspec: {containers: []}\n";
     let model = model(&format!("{}{bare}", prodsvc()));
-    assert_eq!(model.pod("prod", "stable"), Some(&PodInfo { account: "stable-sa".into(), meshed: true }));
-    assert_eq!(model.pod("dev", "bare"), Some(&PodInfo { account: "default".into(), meshed: false }));
+    let info = |account: &str, meshed| PodInfo { account: account.into(), meshed, uid: String::new(), finished: false };
+    assert_eq!(model.pod("prod", "stable"), Some(&info("stable-sa", true)));
+    assert_eq!(model.pod("dev", "bare"), Some(&info("default", false)));
     assert_eq!(model.pod("dev", "nobody"), None);
 }
