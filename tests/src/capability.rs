@@ -16,6 +16,8 @@ pub enum Need {
     Python,
     /// PostgreSQL's server programs.
     Postgres,
+    /// The programs of Kubernetes that `tests/kube/fetch` puts into the cache.
+    Kubernetes,
 }
 
 /// Whether every need is met. If not: prints a skip, or panics when `CI=true`.
@@ -41,6 +43,7 @@ impl Need {
             Self::Program(name) => (program(name).is_some(), name.to_owned()),
             Self::Python => (python().is_file(), "Python environment of tests/setup".to_owned()),
             Self::Postgres => (postgres_programs().is_some(), "PostgreSQL server".to_owned()),
+            Self::Kubernetes => (kubernetes(), "the programs of Kubernetes (tests/kube/fetch)".to_owned()),
         };
         (!here).then_some(what)
     }
@@ -58,6 +61,10 @@ fn namespaces_work() -> bool {
         }
         rules && program("setpriv").is_some()
     })
+}
+
+fn kubernetes() -> bool {
+    ["kube", "kubectl", "coredns"].iter().all(|name| crate::kube::program(name).is_file())
 }
 
 fn quiet(command: &mut Command) -> bool {

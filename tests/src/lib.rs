@@ -14,6 +14,7 @@
 pub mod binaries;
 pub mod capability;
 pub mod certs;
+pub mod kube;
 pub mod laptop;
 pub mod mesh;
 pub mod net;
