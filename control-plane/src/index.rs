@@ -23,6 +23,8 @@ pub struct Resources {
     pub peer_authentications: BTreeMap<Key, Arc<PeerAuthentication>>,
     /// Found while reading, by resource.
     pub found: BTreeMap<Key, Vec<Problem>>,
+    /// Generation of the latest version of what cannot be used; the version in force, if any, is an older one.
+    pub refused: BTreeMap<Key, i64>,
     /// Of the source as a whole.
     pub reported: Vec<Problem>,
 }
@@ -71,12 +73,17 @@ impl Resources {
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Upsert { resource, problems } => {
+                self.refused.remove(&resource.meta().key);
                 self.note(resource.meta().key.clone(), problems);
                 self.insert(resource);
             }
-            Event::Refused { key, problems } => self.note(key, problems),
+            Event::Refused { key, generation, problems } => {
+                self.refused.insert(key.clone(), generation);
+                self.note(key, problems);
+            }
             Event::Delete(key) => {
                 self.found.remove(&key);
+                self.refused.remove(&key);
                 self.remove(&key);
             }
             Event::Report(problems) => self.reported = problems,
@@ -177,10 +184,11 @@ mod tests {
         let key = named("a").meta().key.clone();
         let problem = named("a").meta().problem(crate::problem::Severity::Error, "x", "", String::new(), "");
         index.apply([Event::Upsert { resource: named("a"), problems: Vec::new() }]);
-        index.apply([Event::Refused { key, problems: vec![problem] }]);
+        index.apply([Event::Refused { key, generation: 2, problems: vec![problem] }]);
         assert_eq!((index.snapshot().len(), index.snapshot().found.len()), (1, 1));
+        assert_eq!(index.snapshot().refused.values().copied().collect::<Vec<_>>(), [2]);
         index.apply([Event::Upsert { resource: named("a"), problems: Vec::new() }]);
-        assert!(index.snapshot().found.is_empty());
+        assert!(index.snapshot().found.is_empty() && index.snapshot().refused.is_empty());
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub enum Event {
     Refused {
         /// Which one.
         key: Key,
+        /// `metadata.generation` of what was refused, 0 where the source does not say.
+        generation: i64,
         /// Why.
         problems: Vec<Problem>,
     },

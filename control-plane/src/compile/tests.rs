@@ -25,7 +25,7 @@ fn events(text: &str) -> Vec<Event> {
             events.push(match object(&value, &origin) {
                 Outcome::Usable(resource, problems) => Event::Upsert { resource, problems },
                 Outcome::Refused(_, problems, Some(resource)) => Event::Upsert { resource, problems },
-                Outcome::Refused(key, problems, None) => Event::Refused { key, problems },
+                Outcome::Refused(key, problems, None) => Event::Refused { key, generation: 0, problems },
                 Outcome::Passed(problem) => Event::Report(vec![problem]),
             });
         }

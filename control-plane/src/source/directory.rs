@@ -192,7 +192,7 @@ impl Directory {
                 if self.sent.get(key) != Some(&state) {
                     events.push(match resource.clone() {
                         Some(resource) => Event::Upsert { resource, problems: problems.clone() },
-                        None => Event::Refused { key: key.clone(), problems: problems.clone() },
+                        None => Event::Refused { key: key.clone(), generation: 0, problems: problems.clone() },
                     });
                 }
                 now.insert(key.clone(), state);
