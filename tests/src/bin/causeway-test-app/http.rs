@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::ReceiverStream;
@@ -22,16 +23,22 @@ use super::Options;
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// Serves on every `--listen` until the process ends; `--name` is what it calls itself in `x-app` and bodies.
+/// Serves on every `--listen` until SIGTERM, then ends as a well-behaved application does: it accepts no more and
+/// finishes what it has begun. `--name` is what it calls itself in `x-app` and bodies.
 pub(super) async fn serve(options: &Options) -> anyhow::Result<()> {
     let name: Arc<str> = options.text("name")?.into();
+    let open = Arc::new(GracefulShutdown::new());
     let mut servers = tokio::task::JoinSet::new();
     for address in options.all("listen") {
         let listener = listen(address.parse()?)?;
-        servers.spawn(accept(listener, Arc::clone(&name)));
+        servers.spawn(accept(listener, Arc::clone(&name), Arc::clone(&open)));
     }
     println!("listening");
-    servers.join_next().await;
+    super::terminated().await;
+    servers.shutdown().await;
+    if let Some(open) = Arc::into_inner(open) {
+        open.shutdown().await;
+    }
     Ok(())
 }
 
@@ -42,7 +49,7 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     Ok(socket.listen(4096)?)
 }
 
-async fn accept(listener: TcpListener, name: Arc<str>) {
+async fn accept(listener: TcpListener, name: Arc<str>, open: Arc<GracefulShutdown>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -50,12 +57,10 @@ async fn accept(listener: TcpListener, name: Arc<str>) {
         };
         let _ = stream.set_nodelay(true);
         let name = Arc::clone(&name);
-        tokio::spawn(async move {
-            let service = service_fn(move |request| answer(request, Arc::clone(&name)));
-            let _ = auto::Builder::new(TokioExecutor::new())
-                .serve_connection_with_upgrades(TokioIo::new(stream), service)
-                .await;
-        });
+        let service = service_fn(move |request| answer(request, Arc::clone(&name)));
+        let builder = auto::Builder::new(TokioExecutor::new());
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+        tokio::spawn(open.watch(connection));
     }
 }
 
@@ -72,6 +77,7 @@ async fn answer(request: Request<Incoming>, name: Arc<str>) -> Result<Response<B
         "bytes" => sized(number),
         "chunked" => Response::new(chunks(number)),
         "trailers" => trailers(),
+        "grpc.health.v1.Health" => healthy(),
         "drip" => Response::new(drip(number)),
         "slow" => {
             tokio::time::sleep(Duration::from_millis(number)).await;
@@ -205,6 +211,16 @@ fn trailers() -> Response<Body> {
     let frames = [Ok(Frame::data(Bytes::from_static(b"body\n"))), Ok(Frame::trailers(fields))];
     let mut response = Response::new(StreamBody::new(tokio_stream::iter(frames)).boxed_unsync());
     response.headers_mut().insert("trailer", HeaderValue::from_static("x-trailer"));
+    response
+}
+
+/// What a gRPC health check asks: one message, `status: SERVING`, and the status of the call in trailers.
+fn healthy() -> Response<Body> {
+    let mut fields = HeaderMap::new();
+    fields.insert("grpc-status", HeaderValue::from_static("0"));
+    let frames = [Ok(Frame::data(Bytes::from_static(&[0, 0, 0, 0, 2, 0x08, 0x01]))), Ok(Frame::trailers(fields))];
+    let mut response = Response::new(StreamBody::new(tokio_stream::iter(frames)).boxed_unsync());
+    response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
     response
 }
 

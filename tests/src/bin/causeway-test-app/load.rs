@@ -1,6 +1,6 @@
 //! A closed-loop HTTP load generator that counts every request's fate, since `wrk` does not say who answered.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -48,14 +48,15 @@ struct Plan {
     requests: u64,
     until: Option<Instant>,
     stop_file: Option<String>,
+    terminated: Rc<Cell<bool>>,
     keep_alive: bool,
     pause: Duration,
     timeout: Duration,
 }
 
 /// `--url http://host:port/path [--requests N] [--seconds S] [--stop-file F] [--concurrency C] [--header n:v]
-/// [--keepalive no] [--pause-ms P] [--via proxy:port]`; ends at the first bound reached and prints one JSON object.
-/// A header value may hold `{n}`, the number of the request.
+/// [--keepalive no] [--pause-ms P] [--via proxy:port]`; ends at the first bound reached, or at SIGTERM, and prints one
+/// JSON object. A header value may hold `{n}`, the number of the request.
 pub(super) async fn run(options: &Options) -> anyhow::Result<()> {
     let url: hyper::Uri = options.text("url")?.parse()?;
     let authority = url.authority().ok_or_else(|| anyhow::anyhow!("--url needs a host"))?.as_str().to_owned();
@@ -81,16 +82,30 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<()> {
             .transpose()?
             .map(|s| Instant::now() + Duration::from_secs(s)),
         stop_file: options.optional("stop-file").map(str::to_owned),
+        terminated: Rc::default(),
         keep_alive: options.optional("keepalive") != Some("no"),
         pause: Duration::from_millis(options.number("pause-ms", 0)?),
         timeout: Duration::from_millis(options.number("timeout-ms", 10_000)?),
     });
     let tally = Rc::new(RefCell::new(Tally::default()));
     let local = tokio::task::LocalSet::new();
+    let terminated = Rc::clone(&plan.terminated);
+    let listen = local.spawn_local(async move {
+        super::terminated().await;
+        terminated.set(true);
+    });
+    let mut workers = Vec::new();
     for _ in 0..options.number("concurrency", 1)? {
-        local.spawn_local(work(target.clone(), Rc::clone(&plan), Rc::clone(&tally)));
+        workers.push(local.spawn_local(work(target.clone(), Rc::clone(&plan), Rc::clone(&tally))));
     }
-    local.await;
+    local
+        .run_until(async {
+            for worker in workers {
+                let _ = worker.await;
+            }
+        })
+        .await;
+    listen.abort();
     report(&mut tally.borrow_mut());
     Ok(())
 }
@@ -99,7 +114,7 @@ async fn work(target: String, plan: Rc<Plan>, tally: Rc<RefCell<Tally>>) {
     let mut connection: Option<SendRequest<Full<Bytes>>> = None;
     loop {
         let number = tally.borrow().sent;
-        if number >= plan.requests || plan.until.is_some_and(|t| Instant::now() >= t) {
+        if number >= plan.requests || plan.terminated.get() || plan.until.is_some_and(|t| Instant::now() >= t) {
             return;
         }
         if number.is_multiple_of(16) && plan.stop_file.as_ref().is_some_and(|f| std::path::Path::new(f).exists()) {

@@ -18,17 +18,36 @@ fn main() -> anyhow::Result<()> {
     let command = args.next().unwrap_or_default();
     let options = Options::parse(args)?;
     runtime.block_on(async {
+        // These two have something to do before they end.
         match command.as_str() {
-            "http" => http::serve(&options).await,
-            "load" => load::run(&options).await,
-            "tcp-echo" => tcp::serve(&options, tcp::Behaviour::Echo).await,
-            "tcp-greet" => tcp::serve(&options, tcp::Behaviour::Greet).await,
-            "tcp-push" => tcp::serve(&options, tcp::Behaviour::Push).await,
-            "talk" => tcp::talk(&options).await,
-            "hold" => tcp::hold(&options).await,
-            other => anyhow::bail!("unknown command {other:?}; see tests/src/bin/causeway-test-app"),
+            "http" => return http::serve(&options).await,
+            "load" => return load::run(&options).await,
+            _ => {}
+        }
+        tokio::select! {
+            result = other(&command, &options) => result,
+            () = terminated() => Ok(()),
         }
     })
+}
+
+async fn other(command: &str, options: &Options) -> anyhow::Result<()> {
+    match command {
+        "tcp-echo" => tcp::serve(options, tcp::Behaviour::Echo).await,
+        "tcp-greet" => tcp::serve(options, tcp::Behaviour::Greet).await,
+        "tcp-push" => tcp::serve(options, tcp::Behaviour::Push).await,
+        "talk" => tcp::talk(options).await,
+        "hold" => tcp::hold(options).await,
+        other => anyhow::bail!("unknown command {other:?}; see tests/src/bin/causeway-test-app"),
+    }
+}
+
+/// Ends when SIGTERM comes. The first process of a container is spared by the kernel unless it asks for the signal.
+async fn terminated() {
+    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(mut signal) => _ = signal.recv().await,
+        Err(_) => std::future::pending().await,
+    }
 }
 
 /// `--name value` pairs; a name may be given several times.
