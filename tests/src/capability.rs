@@ -20,6 +20,19 @@ pub enum Need {
     Kubernetes,
 }
 
+/// What a whole Kubernetes node needs.
+pub const NODE: &[Need] = &[
+    Need::Kubernetes,
+    Need::Namespaces,
+    Need::Program("containerd"),
+    Need::Program("runc"),
+    Need::Program("busybox"),
+    Need::Program("iptables"),
+    Need::Program("conntrack"),
+    Need::Program("curl"),
+    Need::Program("strip"),
+];
+
 /// Whether every need is met. If not: prints a skip, or panics when `CI=true`.
 pub fn has(needs: &[Need]) -> bool {
     let missing: Vec<String> = needs.iter().filter_map(|n| n.missing()).collect();

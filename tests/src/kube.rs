@@ -1,11 +1,14 @@
-//! Real Kubernetes for the suites: an API server with its etcd ([`ApiServer`]), or a whole node.
+//! Real Kubernetes for the suites: an API server with its etcd ([`ApiServer`]), or a whole node ([`Node`]).
 //!
 //! Both are killed and removed when dropped, and also when the test's process dies without a chance to do so. The
 //! programs are found by `tests/kube/fetch`, which `tests/setup` runs.
 
 mod api_server;
 mod cluster;
+mod components;
 mod guard;
+pub mod images;
+pub mod node;
 mod pki;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +17,7 @@ use std::sync::OnceLock;
 
 pub use api_server::{ApiServer, free_port};
 pub use cluster::Cluster;
+pub use node::Node;
 
 /// The path of a program of Kubernetes, e.g. `kubectl` or `etcd`.
 ///
