@@ -17,6 +17,7 @@ use crate::ca::Authority;
 use crate::clock;
 use crate::metrics::{Metrics, SharedRegistry};
 use crate::publish::Publisher;
+use crate::readiness::Readiness;
 
 mod views;
 
@@ -41,13 +42,24 @@ Causeway control plane
               what becomes of that client's traffic to that destination
 ";
 
+/// How much is shown.
+#[derive(Clone)]
+pub enum Face {
+    /// Everything; for a loopback address.
+    Admin(Arc<Authority>),
+    /// `/healthz`, `/readyz` and `/metrics` alone; for kubelet and Prometheus, where others can come too.
+    Health,
+}
+
 /// What the views show.
 #[derive(Clone)]
 pub struct Admin {
+    /// Which of them.
+    pub face: Face,
     /// The proxies and the configuration in force.
     pub publisher: Arc<Publisher>,
-    /// The CA.
-    pub authority: Arc<Authority>,
+    /// What is awaited besides the configuration.
+    pub readiness: Readiness,
     /// What `/metrics` encodes.
     pub registry: SharedRegistry,
     /// Some are set when they are asked for.
@@ -91,20 +103,27 @@ impl Admin {
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is answered here\n");
         }
-        let json = |text: String| reply(StatusCode::OK, JSON, text + "\n");
-        match request.uri().path() {
-            "/" => reply(StatusCode::OK, TEXT, CATALOGUE),
-            "/healthz" => reply(StatusCode::OK, TEXT, "ok\n"),
-            "/readyz" => match self.awaited() {
+        match (request.uri().path(), &self.face) {
+            ("/healthz", _) => reply(StatusCode::OK, TEXT, "ok\n"),
+            ("/readyz", _) => match self.awaited() {
                 None => reply(StatusCode::OK, TEXT, "ready\n"),
                 Some(what) => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("waiting for {what}\n")),
             },
-            "/metrics" => self.metrics(),
+            ("/metrics", _) => self.metrics(),
+            (path, Face::Admin(authority)) => self.view(path, request.uri().query().unwrap_or_default(), authority),
+            (_, Face::Health) => reply(StatusCode::NOT_FOUND, TEXT, "not found\n"),
+        }
+    }
+
+    fn view(&self, path: &str, query: &str, authority: &Authority) -> Response<Full<Bytes>> {
+        let json = |text: String| reply(StatusCode::OK, JSON, text + "\n");
+        match path {
+            "/" => reply(StatusCode::OK, TEXT, CATALOGUE),
             "/resources" => json(views::resources(&self.publisher)),
             "/problems" => json(views::problems(&self.publisher)),
             "/proxies" => json(views::proxies(&self.publisher)),
-            "/trust" => json(views::trust(&self.authority, clock::unix_now())),
-            "/destination" => match views::destination(&self.publisher, request.uri().query().unwrap_or_default()) {
+            "/trust" => json(views::trust(authority, clock::unix_now())),
+            "/destination" => match views::destination(&self.publisher, query) {
                 Ok(text) => json(text),
                 Err(what) => reply(StatusCode::BAD_REQUEST, TEXT, what + "\n"),
             },
@@ -117,7 +136,9 @@ impl Admin {
         if *self.draining.borrow() {
             return Some("its end: it is shutting down");
         }
-        // The listener is bound before this face answers.
+        if let Some(what) = self.readiness.awaited() {
+            return Some(what);
+        }
         self.publisher.view().is_none().then_some("the configuration to be read (see the log)")
     }
 
@@ -129,7 +150,6 @@ impl Admin {
         self.metrics.oldest_unacked.set(oldest);
         let faults: usize = proxies.iter().map(|p| p.inspect(|session, _| session.faults().count())).sum();
         self.metrics.faults.set(i64::try_from(faults).unwrap_or(i64::MAX));
-        self.metrics.ca_expiry.set(self.authority.expires());
         let mut text = String::new();
         match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
             Ok(()) => reply(StatusCode::OK, METRICS, text),

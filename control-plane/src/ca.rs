@@ -15,8 +15,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use crate::clock;
 use crate::state::{PUBLIC, StateDir, StateError};
 
+mod material;
 mod signer;
 
+pub use material::{CaProblem, Delivery, Material};
 use signer::Signer;
 pub use signer::{CA_FILE, Root};
 
@@ -72,7 +74,7 @@ pub enum CaError {
 }
 
 /// Where the CA comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum CaFiles {
     /// Kept in the state directory, made there at first.
     Own,
@@ -83,6 +85,8 @@ pub enum CaFiles {
         /// PKCS#8, SEC1 or PKCS#1 PEM.
         key: PathBuf,
     },
+    /// Given, and given again, by a task that reads a Secret; never written to the state directory.
+    Secret(Delivery),
 }
 
 /// A certificate with what signed it.
@@ -128,13 +132,14 @@ impl Authority {
         leaf_ttl: Duration,
         now: i64,
     ) -> Result<Self, CaError> {
-        let signer = match &files {
-            CaFiles::Own => Signer::open_own(&state, trust_domain, now)?,
-            CaFiles::Given { cert, key } => Signer::read(cert, key)?,
+        let (signer, extra, mut retired) = match &files {
+            CaFiles::Own => (Signer::open_own(&state, trust_domain, now)?, read_extra(&state)?, Vec::new()),
+            CaFiles::Given { cert, key } => (Signer::read(cert, key)?, read_extra(&state)?, Vec::new()),
+            CaFiles::Secret(delivery) => material::read(delivery)?,
         };
-        let extra = read_extra(&state)?;
+        retired.retain(|(_, until)| *until > now);
         let leaf_ttl = i64::try_from(leaf_ttl.as_secs()).unwrap_or(i64::MAX);
-        let held = Held::new(trust_domain, Arc::new(signer), extra, Vec::new())?;
+        let held = Held::new(trust_domain, Arc::new(signer), extra, retired)?;
         let authority =
             Self { trust_domain: trust_domain.to_owned(), leaf_ttl, files, state, held: RwLock::new(Arc::new(held)) };
         authority.try_out(&authority.held(), now)?;
@@ -160,7 +165,7 @@ impl Authority {
     /// # Errors
     /// [`CaError::Expired`], and when signing fails.
     pub fn issue(&self, id: &SpiffeId, key: &impl rcgen::PublicKeyData, now: i64) -> Result<Issued, CaError> {
-        self.held().signer.issue(id, key, now, self.leaf_ttl)
+        self.held().signer.issue(&Holder::Workload(id), key, now, self.leaf_ttl)
     }
 
     /// A new key and certificate for the control plane's own listener, with the time at which to renew it.
@@ -168,8 +173,21 @@ impl Authority {
     /// # Errors
     /// As [`Authority::issue`].
     pub fn server_key(&self, now: i64) -> Result<(Arc<CertifiedKey>, Issued), CaError> {
+        self.new_key(&Holder::Workload(&self.own_id()?), now)
+    }
+
+    /// A new key and a certificate for an HTTPS server of these DNS names. It is no SVID, so that nothing of the mesh
+    /// takes its holder for a workload.
+    ///
+    /// # Errors
+    /// As [`Authority::issue`].
+    pub fn serving_key(&self, names: &[&str], now: i64) -> Result<(Arc<CertifiedKey>, Issued), CaError> {
+        self.new_key(&Holder::Server(names), now)
+    }
+
+    fn new_key(&self, holder: &Holder<'_>, now: i64) -> Result<(Arc<CertifiedKey>, Issued), CaError> {
         let pair = rcgen::KeyPair::generate()?;
-        let issued = self.issue(&self.own_id()?, &pair, now)?;
+        let issued = self.held().signer.issue(holder, &pair, now, self.leaf_ttl)?;
         let der = PrivateKeyDer::Pkcs8(pair.serialize_der().into());
         let key = svid::provider()
             .key_provider
@@ -183,6 +201,16 @@ impl Authority {
     pub fn bundle(&self, now: i64) -> wire::TrustBundle {
         let roots_der = self.held().roots_at(now).map(|r| r.der.clone()).collect();
         wire::TrustBundle { trust_domain: self.trust_domain.clone(), roots_der }
+    }
+
+    /// The same roots as one PEM text.
+    pub fn bundle_pem(&self, now: i64) -> String {
+        self.held().roots_at(now).map(Root::pem).collect()
+    }
+
+    /// Roots that sign no more, and until when (seconds since the epoch) they are trusted.
+    pub fn retired(&self) -> Vec<(Root, i64)> {
+        self.held().retired.clone()
     }
 
     /// The same roots for verifying proxies.
@@ -202,24 +230,29 @@ impl Authority {
     /// What is wrong with the files. What was in force stays in force.
     pub fn reload(&self, now: i64) -> Result<bool, CaError> {
         let was = self.held();
-        let extra = read_extra(&self.state)?;
-        let mut retired: Vec<_> = was.retired.iter().filter(|(_, until)| *until > now).cloned().collect();
-        let mut signer = Arc::clone(&was.signer);
-        if let CaFiles::Given { cert, key } = &self.files {
-            let read = Signer::read(cert, key)?;
-            if read.fingerprint != signer.fingerprint {
-                let known = was.roots_at(now).any(|r| r.der == read.root.der);
-                if !known {
-                    return Err(CaError::UnannouncedRoot(self.state.file(EXTRA_ROOTS_FILE)));
-                }
-                if signer.root.der != read.root.der {
-                    retired.push((signer.root.clone(), now.saturating_add(self.leaf_ttl)));
-                }
-                signer = Arc::new(read);
+        let (read, extra, told) = match &self.files {
+            CaFiles::Own => (None, read_extra(&self.state)?, Vec::new()),
+            CaFiles::Given { cert, key } => (Some(Signer::read(cert, key)?), read_extra(&self.state)?, Vec::new()),
+            CaFiles::Secret(delivery) => {
+                let (signer, extra, told) = material::read(delivery)?;
+                (Some(signer), extra, told)
             }
+        };
+        let mut retired = was.retired.clone();
+        // What another replica, or this one before it was started again, had in force.
+        retired.extend(told.into_iter().filter(|(root, _)| was.retired.iter().all(|(known, _)| known != root)));
+        retired.retain(|(_, until)| *until > now);
+        let mut signer = Arc::clone(&was.signer);
+        if let Some(read) = read.filter(|read| read.fingerprint != signer.fingerprint) {
+            if !was.roots_at(now).any(|r| r.der == read.root.der) {
+                return Err(CaError::UnannouncedRoot(self.extra_place()));
+            }
+            if signer.root.der != read.root.der {
+                retired.push((signer.root.clone(), now.saturating_add(self.leaf_ttl)));
+            }
+            signer = Arc::new(read);
         }
-        let changed =
-            signer.fingerprint != was.signer.fingerprint || extra != was.extra || retired.len() != was.retired.len();
+        let changed = signer.fingerprint != was.signer.fingerprint || extra != was.extra || retired != was.retired;
         if changed {
             let held = Arc::new(Held::new(&self.trust_domain, signer, extra, retired)?);
             self.try_out(&held, now)?;
@@ -229,6 +262,13 @@ impl Authority {
         Ok(changed)
     }
 
+    fn extra_place(&self) -> PathBuf {
+        match &self.files {
+            CaFiles::Secret(_) => PathBuf::from(format!("{EXTRA_ROOTS_FILE} of the CA's Secret")),
+            CaFiles::Own | CaFiles::Given { .. } => self.state.file(EXTRA_ROOTS_FILE),
+        }
+    }
+
     fn held(&self) -> Arc<Held> {
         Arc::clone(&self.held.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -236,7 +276,7 @@ impl Authority {
     /// Makes a certificate and judges it by the rule that every peer uses, before anybody gets one.
     fn try_out(&self, held: &Held, now: i64) -> Result<(), CaError> {
         let id = own_id(&self.trust_domain)?;
-        let issued = held.signer.issue(&id, &rcgen::KeyPair::generate()?, now, self.leaf_ttl)?;
+        let issued = held.signer.issue(&Holder::Workload(&id), &rcgen::KeyPair::generate()?, now, self.leaf_ttl)?;
         let (leaf, rest) = issued.chain.split_first().ok_or(SvidError::TooLarge)?;
         let rest: Vec<_> = rest.iter().map(|c| CertificateDer::from(c.as_slice())).collect();
         let at = rustls_pki_types::UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now).unwrap_or(0)));
@@ -248,7 +288,7 @@ impl Authority {
 
     /// Writes the bundle where it differs from what the file holds.
     fn write_bundle(&self, now: i64) -> Result<(), StateError> {
-        let pem: String = self.held().roots_at(now).map(Root::pem).collect();
+        let pem = self.bundle_pem(now);
         if self.state.read(BUNDLE_FILE)?.as_deref() != Some(pem.as_bytes()) {
             self.state.write(BUNDLE_FILE, pem.as_bytes(), PUBLIC)?;
         }
@@ -289,15 +329,33 @@ fn read_extra(state: &StateDir) -> Result<Vec<Root>, CaError> {
     }
 }
 
+/// Whose a certificate is.
+enum Holder<'a> {
+    /// A workload, or the control plane as one: client and server by one SPIFFE ID.
+    Workload(&'a SpiffeId),
+    /// An HTTPS server by DNS names, known to nobody as a workload.
+    Server(&'a [&'a str]),
+}
+
 /// What every leaf looks like: SPIFFE X509-SVID section 4, RFC 5280 section 4.2.1.6 (an empty subject makes the
 /// name critical).
-fn leaf_params(id: &SpiffeId, not_before: i64, not_after: i64) -> Result<CertificateParams, rcgen::Error> {
+fn leaf_params(holder: &Holder<'_>, not_before: i64, not_after: i64) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.subject_alt_names = vec![SanType::URI(id.to_string().try_into()?)];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    match holder {
+        Holder::Workload(id) => {
+            params.subject_alt_names = vec![SanType::URI(id.to_string().try_into()?)];
+            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+        }
+        Holder::Server(names) => {
+            for name in *names {
+                params.subject_alt_names.push(SanType::DnsName((*name).try_into()?));
+            }
+        }
+    }
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
     params.serial_number = Some(random_serial().to_vec().into());
     params.not_before = signer::date(not_before);

@@ -19,6 +19,11 @@ pub fn random_bytes<const N: usize>() -> [u8; N] {
     rand::random()
 }
 
+/// A random number in `[0, 1)`.
+pub fn unit() -> f64 {
+    rand::random_range(0.0..1.0)
+}
+
 /// `base` plus or minus at most a tenth, so that what starts together does not end together.
 pub fn jittered(base: Duration) -> Duration {
     base.mul_f64(rand::random_range(0.9..=1.1))
@@ -30,4 +35,9 @@ pub fn rfc3339(seconds: i64) -> String {
         .ok()
         .and_then(|t| t.format(&time::format_description::well_known::Rfc3339).ok())
         .unwrap_or_default()
+}
+
+/// Microseconds since the epoch.
+pub fn unix_micros() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|d| i64::try_from(d.as_micros()).ok()).unwrap_or(0)
 }

@@ -54,6 +54,10 @@ pub struct Metrics {
     pub ca_expiry: Gauge,
     pub server_certificate_expiry: Gauge,
     pub reload_failed: Gauge,
+    pub leader: Gauge,
+    pub token_review_seconds: Histogram,
+    pub trust_config_maps: Gauge,
+    pub trust_config_maps_failed: Gauge,
 }
 
 impl Metrics {
@@ -77,6 +81,10 @@ impl Metrics {
             ca_expiry: Gauge::default(),
             server_certificate_expiry: Gauge::default(),
             reload_failed: Gauge::default(),
+            leader: Gauge::default(),
+            token_review_seconds: Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 5.0]),
+            trust_config_maps: Gauge::default(),
+            trust_config_maps_failed: Gauge::default(),
         };
         metrics.register_in(registry.sub_registry_with_prefix("causeway_control_plane"));
         metrics
@@ -108,8 +116,15 @@ impl Metrics {
             Unit::Seconds,
             self.server_certificate_expiry.clone(),
         );
-        let reload = "Whether CA or root files that changed could not be used (1) or not (0)";
+        let reload = "Whether a CA or roots that changed could not be used (1) or not (0)";
         r.register("reload_failed", reload, self.reload_failed.clone());
+        r.register("leader", "Whether this replica holds the Lease (1) or not (0)", self.leader.clone());
+        let review = "Time that checking a token at the API server took, with the look at its pod";
+        r.register_with_unit("token_review", review, Unit::Seconds, self.token_review_seconds.clone());
+        let kept = "Namespaces whose trust bundle the leader keeps";
+        r.register("trust_config_maps", kept, self.trust_config_maps.clone());
+        let failed = "Trust bundles that the leader could not write at its last try";
+        r.register("trust_config_maps_failed", failed, self.trust_config_maps_failed.clone());
     }
 }
 

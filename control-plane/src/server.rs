@@ -118,6 +118,7 @@ fn certify_status(error: &CertifyError) -> Status {
     let text = error.to_string();
     match error {
         CertifyError::Token(TokenError::Unavailable(_)) | CertifyError::NotSynced => Status::unavailable(text),
+        CertifyError::Token(error) if error.is_about_pod() => Status::permission_denied(text),
         CertifyError::Token(_) => Status::unauthenticated(text),
         CertifyError::Csr(_) => Status::invalid_argument(text),
         CertifyError::PodUnknown(..)

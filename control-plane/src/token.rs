@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::state::{StateDir, StateError};
 use causeway_mesh::spiffe::{is_dns_label, is_dns_subdomain};
 
+mod kubernetes;
+
+pub use kubernetes::KubernetesTokens;
+
 /// The audience that a token must name.
 pub const AUDIENCE: &str = "causeway";
 /// Issuer of the tokens that [`LocalTokens`] signs.
@@ -44,12 +48,45 @@ pub enum TokenError {
     /// Too new.
     #[error("token_not_yet_valid: the token is valid in {0} s; compare the clocks")]
     NotYetValid(i64),
+    /// The API server does not accept it, and the token itself does not show why.
+    #[error(
+        "token_refused: the API server refuses it: it is of another cluster, changed, or its pod or account is gone"
+    )]
+    Refused,
+    /// Not a ServiceAccount's.
+    #[error("token_subject: the token is not of a ServiceAccount")]
+    Subject,
+    /// Good for any pod, so that it says nothing of this one.
+    #[error("token_unbound: the token is not bound to a pod; only a projected token of the pod itself is accepted")]
+    Unbound,
+    /// Its pod is gone, or another pod has the name now.
+    #[error("token_pod_unknown: there is no pod {0} with the uid of the token")]
+    PodGone(String),
+    /// Its pod runs no more.
+    #[error("token_pod_finished: pod {0} has ended or is being deleted")]
+    PodFinished(String),
+    /// Its pod runs as somebody else.
+    #[error("token_account_mismatch: pod {pod} has another ServiceAccount than the token, {account}")]
+    PodAccount {
+        /// `namespace/name`
+        pod: String,
+        /// Of the token.
+        account: String,
+    },
+    /// Its pod is not in the mesh.
+    #[error("pod_not_meshed: pod {0} was not injected, or uses its node's network; it has no identity in the mesh")]
+    PodNotMeshed(String),
     /// Whoever checks tokens cannot be reached.
     #[error("token_review_unavailable: {0}")]
     Unavailable(String),
 }
 
 impl TokenError {
+    /// Whether the token is good, but not for what is asked: its pod may not have a certificate.
+    pub fn is_about_pod(&self) -> bool {
+        matches!(self, Self::PodGone(_) | Self::PodFinished(_) | Self::PodAccount { .. } | Self::PodNotMeshed(_))
+    }
+
     /// Stable, for metrics and for the caller.
     pub fn code(&self) -> &'static str {
         match self {
@@ -59,6 +96,13 @@ impl TokenError {
             Self::Audience => "token_audience",
             Self::Expired(_) => "token_expired",
             Self::NotYetValid(_) => "token_not_yet_valid",
+            Self::Refused => "token_refused",
+            Self::Subject => "token_subject",
+            Self::Unbound => "token_unbound",
+            Self::PodGone(_) => "token_pod_unknown",
+            Self::PodFinished(_) => "token_pod_finished",
+            Self::PodAccount { .. } => "token_account_mismatch",
+            Self::PodNotMeshed(_) => "pod_not_meshed",
             Self::Unavailable(_) => "token_review_unavailable",
         }
     }
@@ -82,6 +126,8 @@ pub struct Proven {
 pub enum TokenReviewer {
     /// This process, by its own key.
     Local(LocalTokens),
+    /// The API server of the cluster, which knows the pods too.
+    Kubernetes(KubernetesTokens),
 }
 
 impl TokenReviewer {
@@ -89,11 +135,16 @@ impl TokenReviewer {
     ///
     /// # Errors
     /// Why it proves nothing.
-    #[allow(clippy::unused_async)] // a Kubernetes TokenReview is a call over the network
     pub async fn review(&self, token: &str, now: i64) -> Result<Proven, TokenError> {
         match self {
             Self::Local(tokens) => tokens.verify(token, now),
+            Self::Kubernetes(tokens) => tokens.review(token, now).await,
         }
+    }
+
+    /// Whether a review has looked at the token's pod already.
+    pub fn knows_pods(&self) -> bool {
+        matches!(self, Self::Kubernetes(_))
     }
 }
 

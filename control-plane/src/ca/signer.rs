@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use causeway_mesh::spiffe::SpiffeId;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PublicKeyData,
@@ -11,7 +10,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{BACKDATE, BUNDLE_FILE, CaError, Issued, leaf_params};
+use super::{BACKDATE, BUNDLE_FILE, CaError, Holder, Issued, leaf_params};
 use crate::state::{PRIVATE, StateDir};
 
 /// Key and certificate of the CA in one file, so that there is never half of it.
@@ -71,7 +70,8 @@ impl Signer {
         if state.read(BUNDLE_FILE)?.is_some() {
             return Err(CaError::Lost { ca: path, bundle: state.file(BUNDLE_FILE) });
         }
-        let pem = make(trust_domain, now)?;
+        let (certificate, key) = make(trust_domain, now)?;
+        let pem = key + &certificate;
         state.write(CA_FILE, pem.as_bytes(), PRIVATE)?;
         tracing::info!(path = %path.display(), "made a new CA; back this file up");
         Self::parse(pem.as_bytes(), &path, pem.as_bytes(), &path)
@@ -86,7 +86,8 @@ impl Signer {
         Self::parse(&read(cert)?, cert, &read(key)?, key)
     }
 
-    fn parse(cert_pem: &[u8], cert_path: &Path, key_pem: &[u8], key_path: &Path) -> Result<Self, CaError> {
+    /// A CA of two PEM texts; the paths are for messages.
+    pub fn parse(cert_pem: &[u8], cert_path: &Path, key_pem: &[u8], key_path: &Path) -> Result<Self, CaError> {
         let bad = |path: &Path, what: &str| CaError::File { path: path.to_owned(), what: what.to_owned() };
         let chain = certificates(cert_pem, cert_path)?;
         let key = PrivateKeyDer::from_pem_slice(key_pem)
@@ -119,13 +120,19 @@ impl Signer {
     }
 
     /// See [`super::Authority::issue`].
-    pub fn issue(&self, id: &SpiffeId, key: &impl PublicKeyData, now: i64, ttl: i64) -> Result<Issued, CaError> {
+    pub(super) fn issue(
+        &self,
+        holder: &Holder<'_>,
+        key: &impl PublicKeyData,
+        now: i64,
+        ttl: i64,
+    ) -> Result<Issued, CaError> {
         if self.not_after <= now {
             return Err(CaError::Expired(now - self.not_after));
         }
         let not_before = (now - BACKDATE).max(self.not_before).min(now);
         let not_after = now.saturating_add(ttl).min(self.not_after);
-        let params = leaf_params(id, not_before, not_after)?;
+        let params = leaf_params(holder, not_before, not_after)?;
         let serial = params.serial_number.as_ref().map(|s| s.to_string().replace(':', "")).unwrap_or_default();
         let leaf = params.signed_by(key, &self.issuer)?;
         let mut chain = vec![leaf.der().to_vec()];
@@ -134,8 +141,8 @@ impl Signer {
     }
 }
 
-/// A new root that signs leaves itself: key and certificate in one PEM text.
-fn make(trust_domain: &str, now: i64) -> Result<String, CaError> {
+/// A new root that signs leaves itself: its certificate and its key, PEM.
+pub fn make(trust_domain: &str, now: i64) -> Result<(String, String), CaError> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -150,7 +157,7 @@ fn make(trust_domain: &str, now: i64) -> Result<String, CaError> {
     params.not_before = date(now - 3600);
     params.not_after = date(now + 10 * YEAR);
     let cert = params.self_signed(&key)?;
-    Ok(key.serialize_pem() + &to_pem("CERTIFICATE", cert.der()))
+    Ok((to_pem("CERTIFICATE", cert.der()), key.serialize_pem()))
 }
 
 /// `seconds` since the epoch, at most the last second that a certificate can name.
@@ -159,7 +166,7 @@ pub fn date(seconds: i64) -> time::OffsetDateTime {
     time::OffsetDateTime::from_unix_timestamp(seconds.clamp(0, YEAR_9999)).unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
 }
 
-fn certificates(pem: &[u8], path: &Path) -> Result<Vec<Vec<u8>>, CaError> {
+pub fn certificates(pem: &[u8], path: &Path) -> Result<Vec<Vec<u8>>, CaError> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).map(|c| c.map(|c| c.to_vec())).collect();
     let broken =
         |e| CaError::File { path: path.to_owned(), what: format!("is not PEM: {e}; restore it from a backup") };
@@ -175,7 +182,7 @@ fn parse_ca<'a>(der: &'a [u8], path: &Path) -> Result<X509Certificate<'a>, CaErr
     Ok(cert)
 }
 
-fn to_pem(label: &str, der: &[u8]) -> String {
+pub fn to_pem(label: &str, der: &[u8]) -> String {
     use base64::Engine as _;
     let body = base64::engine::general_purpose::STANDARD.encode(der);
     let mut out = format!("-----BEGIN {label}-----\n");

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::ca::Authority;
 use crate::clock;
 use crate::compile::{Model, Settings, compile_after};
-use crate::index::Index;
+use crate::index::{Index, Resources};
 use crate::metrics::{self, Metrics, SeverityLabel};
 use crate::problem::Severity;
 use crate::publish::{Publisher, View};
@@ -21,13 +21,14 @@ const QUIET: Duration = Duration::from_millis(20);
 /// Waited at most, however much still comes.
 const AT_MOST: Duration = Duration::from_millis(200);
 
-/// Runs until the source ends; what was in force then stays.
+/// Runs until the source ends; what was in force then stays. `resources` gets each whole state before it is compiled.
 pub async fn follow(
     mut events: mpsc::Receiver<Vec<Event>>,
     settings: Settings,
     authority: Arc<Authority>,
     publisher: Arc<Publisher>,
     metrics: Metrics,
+    resources: watch::Sender<Option<Arc<Resources>>>,
 ) {
     let mut index = Index::new();
     let mut published = false;
@@ -43,6 +44,7 @@ pub async fn follow(
             continue;
         }
         let (snapshot, settings) = (index.snapshot(), settings.clone());
+        resources.send_replace(Some(Arc::clone(&snapshot)));
         let began = clock::now();
         let count = snapshot.len();
         let last = before.clone();

@@ -1,0 +1,98 @@
+//! What runs beside the serving with `--source kubernetes`: the place where each part of it is started.
+
+use std::sync::Arc;
+
+use kube::Client;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::{Foundation, Grounds};
+use crate::args::{Args, KubernetesArgs};
+use crate::ca::{Authority, CaFiles};
+use crate::clock;
+use crate::index::Resources;
+use crate::kubernetes::{self, lease, secret, trust};
+use crate::metrics::Metrics;
+use crate::publish::Publisher;
+use crate::readiness::Readiness;
+use crate::source;
+use crate::state::StateDir;
+use crate::token::{KubernetesTokens, TokenReviewer};
+
+/// What a part may need; cheap to copy.
+#[derive(Clone)]
+pub struct Parts {
+    /// The API server.
+    pub client: Client,
+    /// The command line's part on Kubernetes.
+    pub args: KubernetesArgs,
+    /// The proxies and the configuration in force.
+    pub publisher: Arc<Publisher>,
+    /// The resources in force; None before the source was read.
+    pub resources: watch::Receiver<Option<Arc<Resources>>>,
+    /// The CA.
+    pub authority: Arc<Authority>,
+    /// Whether this replica is the one that writes.
+    pub leader: watch::Receiver<bool>,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Gates keep the control plane from being ready.
+    pub readiness: Readiness,
+    /// True once the process is to end.
+    pub draining: watch::Receiver<bool>,
+}
+
+impl Parts {
+    /// Starts what runs until the control plane ends; a part that ends by itself ends the control plane.
+    ///
+    /// # Errors
+    /// When a part cannot be started.
+    #[allow(clippy::unused_async)]
+    async fn start(&self, background: &mut JoinSet<()>) -> anyhow::Result<()> {
+        let keeper = trust::Keeper {
+            client: self.client.clone(),
+            authority: Arc::clone(&self.authority),
+            resources: self.resources.clone(),
+            leader: self.leader.clone(),
+            metrics: self.metrics.clone(),
+        };
+        background.spawn(keeper.run());
+        Ok(())
+    }
+}
+
+/// Waits for the CA's Secret, then starts everything else.
+pub(super) async fn grounds(
+    args: &Args,
+    state: StateDir,
+    foundation: &Foundation,
+    background: &mut JoinSet<()>,
+) -> anyhow::Result<Grounds> {
+    let client = kubernetes::client().await?;
+    let draining = foundation.draining.clone();
+    let delivery = secret::open(&client, &args.kubernetes.ca_secret, &args.trust_domain).await;
+    let files = CaFiles::Secret(delivery.subscribe());
+    let authority = Authority::open(state, files, &args.trust_domain, args.leaf_ttl, clock::unix_now())?;
+    let authority = Arc::new(authority);
+
+    let (leader, leaving) =
+        lease::elect(client.clone(), &args.kubernetes.pod_name, foundation.metrics.clone(), draining.clone());
+    background.spawn(secret::follow(client.clone(), args.kubernetes.ca_secret.clone(), delivery));
+    let (sender, events) = mpsc::channel(16);
+    background.spawn(source::kubernetes::watch(client.clone(), sender));
+    let resources = watch::Sender::default();
+    let parts = Parts {
+        client: client.clone(),
+        args: args.kubernetes.clone(),
+        publisher: Arc::clone(&foundation.publisher),
+        resources: resources.subscribe(),
+        authority: Arc::clone(&authority),
+        leader,
+        metrics: foundation.metrics.clone(),
+        readiness: foundation.readiness.clone(),
+        draining,
+    };
+    parts.start(background).await?;
+    let tokens = TokenReviewer::Kubernetes(KubernetesTokens::new(client, foundation.metrics.clone()));
+    Ok(Grounds { authority, tokens, events, leaving: Some(leaving), resources })
+}
