@@ -1,29 +1,47 @@
-//! What injection does to a Pod, as a pure function: Pod and settings in, JSON patch (RFC 6902) out. Who calls it, a
+//! What injection does to a Pod, as a pure function: Pod and settings in, JSON patch (RFC 6902) out. Who calls it, the
 //! webhook or a person's `inject -f`, is left to others.
 //!
-//! Idempotent: patching a patched Pod changes nothing. The user's containers stay as they are. Annotations tune
-//! resources, drain and excluded ports; none can change image, arguments, privileges or identity.
+//! Idempotent, also after the API server and other webhooks had their way with what was added. The user's containers
+//! stay as they are. Annotations tune resources, drain and excluded ports; none can change image, arguments, privileges
+//! or identity.
 
 use serde_json::{Map, Value, json};
 
+mod added;
 mod annotations;
+mod quantity;
+mod refuse;
+mod settle;
 #[cfg(test)]
 mod tests;
+mod warn;
+mod workload;
 
 use annotations::Tuning;
+use settle::{Place, settled};
+pub use warn::warnings;
+pub use workload::inject_object;
 
 /// Label of a Pod that has been injected.
 pub const INJECTED_LABEL: &str = "causeway.dev/injected";
-/// Label by which a Pod says `"false"`: leave me alone.
+/// Label of a Namespace or Pod that asks for injection (`"true"`) or not (`"false"`); the Pod's own wins.
 pub const INJECT_LABEL: &str = "causeway.dev/inject";
 /// The native sidecar (KEP-753: an init container that is always restarted).
 pub const PROXY: &str = "causeway-proxy";
 /// The init container that redirects traffic; the only one with a capability.
 pub const REDIRECT: &str = "causeway-redirect";
+/// The ConfigMap, in every namespace that has injection, that proxies begin with.
+pub const TRUST_CONFIG_MAP: &str = "causeway-trust-bundle";
+/// The uid that proxies run as.
+pub const PROXY_UID: u32 = 2102;
 
 const TOKEN_VOLUME: &str = "causeway-token";
 const TRUST_VOLUME: &str = "causeway-trust-bundle";
 const STATE_VOLUME: &str = "causeway-state";
+const VOLUMES: [&str; 3] = [TOKEN_VOLUME, TRUST_VOLUME, STATE_VOLUME];
+const OUTBOUND_PORT: u16 = 15001;
+const INBOUND_PORT: u16 = 15006;
+const ADMIN_PORT: u16 = 15000;
 const HEALTH_PORT: u16 = 15020;
 
 /// What an installation decides for every Pod.
@@ -35,12 +53,26 @@ pub struct Settings {
     pub control_plane: String,
     /// Trust domain of the mesh.
     pub trust_domain: String,
-    /// ConfigMap, in every namespace, with the key `trust-bundle.pem`.
+    /// ConfigMap, in the Pod's namespace, with the key `trust-bundle.pem`.
     pub trust_bundle_config_map: String,
     /// The uid whose traffic is never redirected. No container of the user may run as it.
     pub proxy_uid: u32,
     /// Life of the projected token, seconds.
     pub token_seconds: u32,
+}
+
+impl Settings {
+    /// Those of an installation that names only its image, its address and its trust domain.
+    pub fn new(image: &str, control_plane: &str, trust_domain: &str) -> Self {
+        Self {
+            image: image.to_owned(),
+            control_plane: control_plane.to_owned(),
+            trust_domain: trust_domain.to_owned(),
+            trust_bundle_config_map: TRUST_CONFIG_MAP.to_owned(),
+            proxy_uid: PROXY_UID,
+            token_seconds: 3600,
+        }
+    }
 }
 
 /// One operation of a JSON patch.
@@ -70,6 +102,12 @@ pub enum Refused {
         "spec.hostNetwork: a pod of the host's network cannot be injected; label it `causeway.dev/inject: \"false\"`"
     )]
     HostNetwork,
+    /// There is no proxy for Windows.
+    #[error("{field}: a Windows pod cannot be injected; label it `causeway.dev/inject: \"false\"`")]
+    Windows {
+        /// Path within the Pod.
+        field: &'static str,
+    },
     /// It would bypass the proxy.
     #[error("{field}: uid {uid} is the proxy's own; its traffic bypasses the proxy, choose another uid")]
     ProxyUid {
@@ -77,6 +115,30 @@ pub enum Refused {
         field: String,
         /// The uid.
         uid: u32,
+    },
+    /// It would read the proxy's token or key.
+    #[error("{field}: volume {volume} is the proxy's own (its token, its key); no other container may use it")]
+    ProxyVolume {
+        /// Path within the Pod.
+        field: String,
+        /// The volume.
+        volume: String,
+    },
+    /// A name of ours where none of ours belongs.
+    #[error("{field}: the name {name} is the proxy's own; choose another")]
+    ProxyName {
+        /// Path within the Pod.
+        field: String,
+        /// The name.
+        name: String,
+    },
+    /// The application could never bind it.
+    #[error("{field}: port {port} is the proxy's own (15000, 15001, 15006, 15020); choose another")]
+    ProxyPort {
+        /// Path within the Pod.
+        field: String,
+        /// The port.
+        port: u64,
     },
     /// An annotation that cannot be read.
     #[error("metadata.annotations[{name}]: `{value}` {message}")]
@@ -88,6 +150,36 @@ pub enum Refused {
         /// What it must be.
         message: &'static str,
     },
+    /// Kubelet would cut the drain off.
+    #[error(
+        "metadata.annotations[causeway.dev/drain-seconds]: {drain} s does not fit into \
+         spec.terminationGracePeriodSeconds ({grace}), which must be at least {room} s longer; raise that or drain less"
+    )]
+    NoRoomToDrain {
+        /// As asked for, seconds.
+        drain: u32,
+        /// As the Pod has it, seconds.
+        grace: u32,
+        /// What the rest of the shutdown needs, seconds.
+        room: u32,
+    },
+}
+
+impl Refused {
+    /// Path within the Pod of what is wrong.
+    pub fn field(&self) -> String {
+        match self {
+            Self::Malformed { field, .. }
+            | Self::ProxyUid { field, .. }
+            | Self::ProxyVolume { field, .. }
+            | Self::ProxyName { field, .. }
+            | Self::ProxyPort { field, .. } => field.clone(),
+            Self::HostNetwork => "spec.hostNetwork".to_owned(),
+            Self::Windows { field } => (*field).to_owned(),
+            Self::Annotation { name, .. } => format!("metadata.annotations[{name}]"),
+            Self::NoRoomToDrain { .. } => format!("metadata.annotations[{}]", annotations::DRAIN),
+        }
+    }
 }
 
 /// The patch that makes `pod` a Pod of the mesh; empty where it is one already or says that it does not want to be.
@@ -96,26 +188,25 @@ pub enum Refused {
 /// [`Refused`], naming the field and what to do.
 pub fn patch(pod: &Value, settings: &Settings) -> Result<Vec<Operation>, Refused> {
     let metadata = object(pod, "metadata")?.cloned().unwrap_or_default();
-    let spec = object(pod, "spec")?.ok_or(malformed("spec", "must be there"))?;
+    let spec = object(pod, "spec")?.ok_or_else(|| malformed("spec", "must be there"))?;
     let labels = object_of(&metadata, "labels", "metadata.labels")?;
-    if labels.as_ref().and_then(|l| l.get(INJECT_LABEL)).and_then(Value::as_str) == Some("false") {
+    let annotations = object_of(&metadata, "annotations", "metadata.annotations")?.unwrap_or_default();
+    let opted_out = labels.as_ref().and_then(|l| l.get(INJECT_LABEL)).and_then(Value::as_str) == Some("false");
+    // The picture of a static pod: kubelet runs that from its own file, whatever is said here.
+    if opted_out || annotations.contains_key("kubernetes.io/config.mirror") {
         return Ok(Vec::new());
     }
-    if spec.get("hostNetwork").and_then(Value::as_bool) == Some(true) {
-        return Err(Refused::HostNetwork);
-    }
-    check_uids(spec, settings.proxy_uid)?;
-    let annotations = object_of(&metadata, "annotations", "metadata.annotations")?.unwrap_or_default();
-    let tuning = Tuning::read(&annotations)?;
+    refuse::refuse(spec, settings.proxy_uid)?;
+    let tuning = Tuning::read(&annotations, spec)?;
 
     let mut new_labels = labels.clone().unwrap_or_default();
     new_labels.insert(INJECTED_LABEL.to_owned(), json!("true"));
-    let ours = [redirect(settings, &tuning), proxy(settings, &tuning)];
-    let init = with_ours(spec, "initContainers", &ours, Place::First)?;
-    let volumes = with_ours(spec, "volumes", &volumes(settings), Place::Last)?;
+    let ours = [added::redirect(settings, &tuning), added::proxy(settings, &tuning)];
+    let init = settled(list(spec, "initContainers")?, &ours, Place::First);
+    let volumes = settled(list(spec, "volumes")?, &added::volumes(settings), Place::Last);
 
     let mut operations = Vec::new();
-    if pod.get("metadata").is_none() {
+    if pod.get("metadata").is_none_or(Value::is_null) {
         operations.push(Operation { op: "add", path: "/metadata", value: json!({"labels": new_labels}) });
     } else if labels.as_ref() != Some(&new_labels) {
         operations.push(Operation { op: "add", path: "/metadata/labels", value: Value::Object(new_labels) });
@@ -127,6 +218,16 @@ pub fn patch(pod: &Value, settings: &Settings) -> Result<Vec<Operation>, Refused
         }
     }
     Ok(operations)
+}
+
+/// Applies what [`patch`] made: `add` of members of objects that are there.
+pub fn apply(pod: &mut Value, operations: Vec<Operation>) {
+    for Operation { path, value, .. } in operations {
+        let (parent, name) = path.rsplit_once('/').unwrap_or_default();
+        if let Some(parent) = pod.pointer_mut(parent).and_then(Value::as_object_mut) {
+            parent.insert(name.to_owned(), value);
+        }
+    }
 }
 
 fn malformed(field: &str, message: &'static str) -> Refused {
@@ -157,135 +258,10 @@ fn list<'v>(spec: &'v Map<String, Value>, name: &str) -> Result<&'v [Value], Ref
     }
 }
 
-/// No container of the user may run as the proxy: what runs as it is not redirected. The Pod's own uid holds for every
-/// container that names none.
-fn check_uids(spec: &Map<String, Value>, uid: u32) -> Result<(), Refused> {
-    let is_uid = |v: &Value| v.pointer("/securityContext/runAsUser").and_then(Value::as_u64) == Some(u64::from(uid));
-    if is_uid(&Value::Object(spec.clone())) {
-        return Err(Refused::ProxyUid { field: "spec.securityContext.runAsUser".to_owned(), uid });
-    }
-    for name in ["containers", "initContainers", "ephemeralContainers"] {
-        for (index, container) in list(spec, name)?.iter().enumerate() {
-            if is_uid(container) && !is_ours(container) {
-                return Err(Refused::ProxyUid {
-                    field: format!("spec.{name}[{index}].securityContext.runAsUser"),
-                    uid,
-                });
-            }
-        }
-    }
-    Ok(())
-}
-
 fn name_of(value: &Value) -> Option<&str> {
     value.get("name").and_then(Value::as_str)
 }
 
-fn is_ours(value: &Value) -> bool {
-    matches!(name_of(value), Some(PROXY | REDIRECT | TOKEN_VOLUME | TRUST_VOLUME | STATE_VOLUME))
-}
-
-#[derive(Clone, Copy)]
-enum Place {
-    First,
-    Last,
-}
-
-/// The user's entries in their order with ours before or behind; whatever bears one of our names is replaced by ours.
-fn with_ours(spec: &Map<String, Value>, name: &str, ours: &[Value], place: Place) -> Result<Value, Refused> {
-    let theirs = list(spec, name)?.iter().filter(|v| !is_ours(v)).cloned();
-    Ok(Value::Array(match place {
-        Place::First => ours.iter().cloned().chain(theirs).collect(),
-        Place::Last => theirs.chain(ours.iter().cloned()).collect(),
-    }))
-}
-
-fn redirect(settings: &Settings, tuning: &Tuning) -> Value {
-    let mut args = vec!["redirect".to_owned(), "--apply".to_owned(), format!("--proxy-uid={}", settings.proxy_uid)];
-    for (flag, ports) in [
-        ("--exclude-outbound-ports", &tuning.exclude_outbound_ports),
-        ("--exclude-inbound-ports", &tuning.exclude_inbound_ports),
-    ] {
-        if !ports.is_empty() {
-            args.push(format!("{flag}={}", ports.iter().map(u16::to_string).collect::<Vec<_>>().join(",")));
-        }
-    }
-    json!({
-        "name": REDIRECT,
-        "image": settings.image,
-        "args": args,
-        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
-        "securityContext": {
-            "runAsUser": 0,
-            "runAsNonRoot": false,
-            "allowPrivilegeEscalation": false,
-            "readOnlyRootFilesystem": true,
-            "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]},
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-    })
-}
-
-fn proxy(settings: &Settings, tuning: &Tuning) -> Value {
-    let field = |path: &str| json!({"fieldRef": {"fieldPath": path}});
-    json!({
-        "name": PROXY,
-        "image": settings.image,
-        "restartPolicy": "Always",
-        "args": [
-            format!("--control-plane={}", settings.control_plane),
-            format!("--trust-domain={}", settings.trust_domain),
-            "--trust-bundle=/var/run/causeway/trust/trust-bundle.pem",
-            "--token-file=/var/run/secrets/causeway/token",
-            "--workload=$(POD_NAMESPACE)/$(POD_NAME)",
-            "--outbound=[::]:15001",
-            "--inbound=[::]:15006",
-            "--admin=127.0.0.1:15000",
-            format!("--health=[::]:{HEALTH_PORT}"),
-            "--state=/var/run/causeway/state",
-            format!("--drain-deadline={}s", tuning.drain_seconds),
-        ],
-        "env": [
-            {"name": "POD_NAME", "valueFrom": field("metadata.name")},
-            {"name": "POD_NAMESPACE", "valueFrom": field("metadata.namespace")},
-        ],
-        "ports": [{"name": "causeway-health", "containerPort": HEALTH_PORT, "protocol": "TCP"}],
-        "startupProbe": probe(1, 600),
-        "readinessProbe": probe(5, 2),
-        "resources": tuning.resources(),
-        "securityContext": {
-            "runAsUser": settings.proxy_uid,
-            "runAsGroup": settings.proxy_uid,
-            "runAsNonRoot": true,
-            "allowPrivilegeEscalation": false,
-            "readOnlyRootFilesystem": true,
-            "capabilities": {"drop": ["ALL"]},
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "volumeMounts": [
-            {"name": TOKEN_VOLUME, "mountPath": "/var/run/secrets/causeway", "readOnly": true},
-            {"name": TRUST_VOLUME, "mountPath": "/var/run/causeway/trust", "readOnly": true},
-            {"name": STATE_VOLUME, "mountPath": "/var/run/causeway/state"},
-        ],
-    })
-}
-
-fn probe(period: u32, failures: u32) -> Value {
-    json!({
-        "httpGet": {"path": "/ready", "port": HEALTH_PORT},
-        "periodSeconds": period,
-        "failureThreshold": failures,
-        "timeoutSeconds": 2,
-    })
-}
-
-fn volumes(settings: &Settings) -> [Value; 3] {
-    let token = json!({
-        "audience": crate::token::AUDIENCE, "expirationSeconds": settings.token_seconds, "path": "token",
-    });
-    [
-        json!({"name": TOKEN_VOLUME, "projected": {"sources": [{"serviceAccountToken": token}]}}),
-        json!({"name": TRUST_VOLUME, "configMap": {"name": settings.trust_bundle_config_map}}),
-        json!({"name": STATE_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "32Mi"}}),
-    ]
+fn is_our_container(name: &str) -> bool {
+    matches!(name, PROXY | REDIRECT)
 }

@@ -4,28 +4,17 @@ use proptest::prelude::*;
 use super::*;
 
 fn settings() -> Settings {
-    Settings {
-        image: "causeway/proxy:1".into(),
-        control_plane: "https://causeway-control-plane.causeway-system.svc:15010".into(),
-        trust_domain: "cluster.local".into(),
-        trust_bundle_config_map: "causeway-trust-bundle".into(),
-        proxy_uid: 2102,
-        token_seconds: 3600,
-    }
-}
-
-/// Applies `add` as RFC 6902 has it for members of objects, which is all that `patch` uses.
-fn apply(mut pod: Value, operations: &[Operation]) -> Value {
-    for operation in operations {
-        let (parent, name) = operation.path.rsplit_once('/').unwrap();
-        let parent = if parent.is_empty() { &mut pod } else { pod.pointer_mut(parent).unwrap() };
-        parent.as_object_mut().unwrap().insert(name.to_owned(), operation.value.clone());
-    }
-    pod
+    Settings::new("causeway/proxy:1", "https://causeway-control-plane.causeway-system.svc:15010", "cluster.local")
 }
 
 fn injected(pod: &Value) -> Value {
-    apply(pod.clone(), &patch(pod, &settings()).unwrap())
+    let mut after = pod.clone();
+    apply(&mut after, patch(pod, &settings()).unwrap());
+    after
+}
+
+fn is_ours(value: &Value) -> bool {
+    name_of(value).is_some_and(|n| is_our_container(n) || VOLUMES.contains(&n))
 }
 
 fn container() -> impl Strategy<Value = Value> {
@@ -100,7 +89,12 @@ proptest! {
         let mut annotated = pod.clone();
         annotated["metadata"]["annotations"] = json!(annotations);
         let (Ok(plain), Ok(tuned)) = (patch(&pod, &settings()), patch(&annotated, &settings())) else { return Ok(()) };
-        let (plain, tuned) = (apply(pod, &plain), apply(annotated, &tuned));
+        let (plain, tuned) = {
+            let (mut pod, mut annotated) = (pod, annotated);
+            apply(&mut pod, plain);
+            apply(&mut annotated, tuned);
+            (pod, annotated)
+        };
         for index in 0..2 {
             for field in ["securityContext", "image", "env", "volumeMounts", "restartPolicy"] {
                 let at = |pod: &Value| pod["spec"]["initContainers"][index].get(field).cloned();
@@ -160,6 +154,7 @@ fn annotations_tune_what_they_may() {
         proxy["resources"],
         json!({"requests": {"cpu": "250m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}})
     );
+    assert_eq!(redirect["resources"], proxy["resources"]);
     assert!(proxy["args"].as_array().unwrap().contains(&json!("--drain-deadline=5s")));
     assert!(redirect["args"].as_array().unwrap().contains(&json!("--exclude-outbound-ports=22,9090")));
 }
@@ -173,6 +168,7 @@ fn an_annotation_that_cannot_be_read_is_refused_by_name() {
         ("causeway.dev/exclude-inbound-ports", "0"),
         ("causeway.dev/proxy-cpu-limit", "-1"),
         ("causeway.dev/proxy-memory-request", "1e9Mi"),
+        ("causeway.dev/proxy-memory-request", "0"),
     ] {
         let mut pod = plain();
         pod["metadata"]["annotations"] = json!({ name: value });
@@ -199,4 +195,168 @@ fn what_is_no_pod_is_refused_with_the_field() {
         let error = patch(&pod, &settings()).unwrap_err().to_string();
         assert!(error.starts_with(field), "{error}");
     }
+}
+
+#[test]
+fn what_the_api_server_and_other_webhooks_do_to_ours_is_no_difference() {
+    let mut pod = plain();
+    pod["metadata"]["annotations"] = json!({"causeway.dev/proxy-cpu-request": "0.5"});
+    let mut after = injected(&pod);
+    for container in after["spec"]["initContainers"].as_array_mut().unwrap() {
+        container["imagePullPolicy"] = json!("Always");
+        container["resources"]["requests"]["cpu"] = json!("500m");
+        container["resources"]["limits"] = json!({"memory": "1Gi"});
+        container["lifecycle"] = json!({});
+    }
+    assert_eq!(patch(&after, &settings()).unwrap(), vec![]);
+}
+
+#[test]
+fn what_others_add_to_ours_is_taken_out_and_what_they_may_decide_stays() {
+    let mut pod = injected(&plain());
+    let proxy = &mut pod["spec"]["initContainers"][1];
+    proxy["env"].as_array_mut().unwrap().push(json!({"name": "CAUSEWAY_TRUST_DOMAIN", "value": "evil"}));
+    proxy["resources"]["limits"] = json!({"memory": "1Gi"});
+    let again = injected(&pod);
+    let proxy = &again["spec"]["initContainers"][1];
+    assert_eq!(proxy["env"], injected(&plain())["spec"]["initContainers"][1]["env"]);
+    assert_eq!(proxy["resources"]["limits"], json!({"memory": "1Gi"}));
+}
+
+#[test]
+fn containers_that_come_after_ours_from_another_webhook_stay_and_come_after() {
+    let mut pod = injected(&plain());
+    pod["spec"]["initContainers"].as_array_mut().unwrap().insert(0, json!({"name": "other", "image": "i"}));
+    let again = injected(&pod);
+    let names: Vec<_> = again["spec"]["initContainers"].as_array().unwrap().iter().filter_map(name_of).collect();
+    assert_eq!(names, [REDIRECT, PROXY, "other"]);
+}
+
+#[test]
+fn what_would_read_the_proxys_secrets_or_take_its_names_and_ports_is_refused_with_the_field() {
+    let with = |pointer: &str, value: Value| {
+        let mut pod = plain();
+        pod["spec"]["containers"][0][pointer] = value;
+        patch(&pod, &settings()).unwrap_err()
+    };
+    for (name, value, field) in [
+        ("volumeMounts", json!([{"name": "causeway-token"}]), "spec.containers[0].volumeMounts[0].name"),
+        ("volumeMounts", json!([{"name": "a"}, {"name": "causeway-state"}]), "spec.containers[0].volumeMounts[1].name"),
+        ("volumeDevices", json!([{"name": "causeway-state"}]), "spec.containers[0].volumeDevices[0].name"),
+        ("name", json!("causeway-proxy"), "spec.containers[0].name"),
+        ("ports", json!([{"containerPort": 15006}]), "spec.containers[0].ports[0].containerPort"),
+    ] {
+        let refused = with(name, value);
+        assert_eq!(refused.field(), field);
+        assert!(refused.to_string().starts_with(field), "{refused}");
+    }
+    let mut later = plain();
+    later["spec"]["ephemeralContainers"] = json!([{"name": "debug", "securityContext": {"runAsUser": 2102}}]);
+    let field = patch(&later, &settings()).unwrap_err().field();
+    assert_eq!(field, "spec.ephemeralContainers[0].securityContext.runAsUser");
+    let mut windows = plain();
+    windows["spec"]["os"] = json!({"name": "windows"});
+    assert_eq!(patch(&windows, &settings()).unwrap_err().field(), "spec.os.name");
+}
+
+#[test]
+fn the_drain_fits_into_the_grace_period() {
+    let drain = |grace: Option<u32>, asked: Option<&str>| {
+        let mut pod = plain();
+        if let Some(grace) = grace {
+            pod["spec"]["terminationGracePeriodSeconds"] = json!(grace);
+        }
+        if let Some(asked) = asked {
+            pod["metadata"]["annotations"] = json!({"causeway.dev/drain-seconds": asked});
+        }
+        patch(&pod, &settings()).map(|operations| {
+            let mut pod = pod;
+            apply(&mut pod, operations);
+            let args = pod["spec"]["initContainers"][1]["args"].as_array().unwrap().clone();
+            args.iter().find_map(|a| a.as_str()?.strip_prefix("--drain-deadline=").map(str::to_owned)).unwrap()
+        })
+    };
+    assert_eq!(drain(None, None).unwrap(), "25s");
+    assert_eq!(drain(Some(120), None).unwrap(), "30s");
+    assert_eq!(drain(Some(3), None).unwrap(), "0s");
+    assert_eq!(drain(Some(120), Some("100")).unwrap(), "100s");
+    let refused = drain(Some(30), Some("28")).unwrap_err();
+    assert!(refused.to_string().contains("terminationGracePeriodSeconds (30)"), "{refused}");
+}
+
+#[test]
+fn a_limit_below_the_usual_request_lowers_it_and_one_below_an_asked_request_is_refused() {
+    let resources = |annotations: Value, spec: Value| {
+        let mut pod = plain();
+        pod["metadata"]["annotations"] = annotations;
+        if !spec.is_null() {
+            pod["spec"]["resources"] = spec;
+        }
+        patch(&pod, &settings()).map(|operations| {
+            let mut pod = pod;
+            apply(&mut pod, operations);
+            pod["spec"]["initContainers"][1]["resources"].clone()
+        })
+    };
+    let low = resources(json!({"causeway.dev/proxy-memory-limit": "16Mi"}), Value::Null).unwrap();
+    assert_eq!(low["requests"]["memory"], "16Mi");
+    let both = json!({"causeway.dev/proxy-cpu-limit": "100m", "causeway.dev/proxy-cpu-request": "1"});
+    let refused = resources(both, Value::Null).unwrap_err();
+    assert!(refused.to_string().starts_with("metadata.annotations[causeway.dev/proxy-cpu-request]"), "{refused}");
+    // A Pod with resources as a whole: nothing on top of them.
+    assert_eq!(resources(json!({}), json!({"limits": {"memory": "1Gi"}})).unwrap(), json!({}));
+}
+
+#[test]
+fn neither_of_ours_gets_the_applications_api_token() {
+    for container in injected(&plain())["spec"]["initContainers"].as_array().unwrap() {
+        let mounts = container["volumeMounts"].as_array().unwrap();
+        let masked = mounts.iter().find(|m| m["mountPath"] == "/var/run/secrets/kubernetes.io/serviceaccount");
+        assert_eq!(masked.unwrap()["name"], TRUST_VOLUME);
+    }
+}
+
+#[test]
+fn the_picture_of_a_static_pod_is_left_alone() {
+    let mut pod = plain();
+    pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
+    assert_eq!(patch(&pod, &settings()), Ok(vec![]));
+}
+
+#[test]
+fn what_is_probably_not_meant_is_warned_about() {
+    let mut pod = plain();
+    pod["spec"]["containers"][0]["securityContext"] =
+        json!({"privileged": true, "capabilities": {"add": ["NET_ADMIN"]}});
+    pod["spec"]["containers"][0]["livenessProbe"] = json!({"httpGet": {"scheme": "HTTPS", "port": "web"}});
+    let token = json!({"serviceAccountToken": {"audience": "causeway", "path": "t"}});
+    pod["spec"]["volumes"] = json!([{"name": "mine", "projected": {"sources": [token]}}]);
+    let found = warnings(&pod);
+    for part in ["privileged", "NET_ADMIN", "port web", "spec.volumes[0]"] {
+        assert!(found.iter().any(|w| w.contains(part)), "{part}: {found:?}");
+    }
+    assert!(warnings(&injected(&plain())).is_empty());
+}
+
+#[test]
+fn whatever_makes_pods_is_injected_at_its_template() {
+    let template = json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "a"}]}});
+    for (api, kind, pointer) in [
+        ("apps/v1", "Deployment", "/spec/template"),
+        ("batch/v1", "CronJob", "/spec/jobTemplate/spec/template"),
+        ("v1", "Pod", ""),
+    ] {
+        let mut object = match pointer {
+            "" => template.clone(),
+            "/spec/template" => json!({"spec": {"template": template}}),
+            _ => json!({"spec": {"jobTemplate": {"spec": {"template": template}}}}),
+        };
+        object["apiVersion"] = json!(api);
+        object["kind"] = json!(kind);
+        assert_eq!(inject_object(&mut object, &settings()), Ok(true), "{kind}");
+        assert_eq!(object.pointer(pointer).unwrap()["spec"]["initContainers"][1]["name"], PROXY);
+        assert_eq!(inject_object(&mut object, &settings()), Ok(false), "{kind} again");
+    }
+    let mut service = json!({"apiVersion": "v1", "kind": "Service", "spec": {}});
+    assert_eq!(inject_object(&mut service, &settings()), Ok(false));
 }
