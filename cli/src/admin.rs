@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -27,9 +28,21 @@ pub async fn get(address: SocketAddr, path: &str, patience: Duration) -> anyhow:
 
 async fn ask(address: SocketAddr, path: &str) -> anyhow::Result<Response<Bytes>> {
     let stream = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
+    exchange(stream, &address.to_string(), path).await
+}
+
+/// One GET of `path` on `stream`, which is used up; there is no deadline here.
+///
+/// # Errors
+/// The other side does not answer with HTTP, or answers with more than the limit.
+pub async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    host: &str,
+    path: &str,
+) -> anyhow::Result<Response<Bytes>> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
-    let request = Request::get(path).header("host", address.to_string()).body(Empty::<Bytes>::new())?;
+    let request = Request::get(path).header("host", host).body(Empty::<Bytes>::new())?;
     let (head, body) = sender.send_request(request).await?.into_parts();
     let body = Limited::new(body, LIMIT).collect().await.map_err(|e| anyhow!("reading the answer: {e}"))?.to_bytes();
     driver.abort();

@@ -4,8 +4,10 @@ pub mod address;
 pub mod admin;
 pub mod certs;
 mod clock;
+pub mod cluster;
 pub mod demo;
 mod hosted;
+pub mod install;
 pub mod status;
 pub mod terminal;
 pub mod validate;
@@ -55,6 +57,8 @@ struct Arguments {
 enum Command {
     /// Run the whole mesh on this machine and show what it does (no root, no cluster).
     Demo(demo::Settings),
+    /// Install Causeway into a cluster, or print what that would apply.
+    Install(Box<install::Settings>),
     /// Check YAML files and folders offline, with the code that the control plane itself uses.
     Validate(validate::Settings),
     /// Show the certificate and the roots that a proxy holds.
@@ -80,6 +84,7 @@ pub fn main_from(args: Vec<OsString>) -> ExitCode {
     let mut out = std::io::stdout();
     let result = match arguments.command {
         Command::Demo(settings) => demo::run(&settings, style, &mut out),
+        Command::Install(settings) => install::run(&settings, style, &mut out),
         Command::Validate(settings) => validate::run(&settings, style, &mut out),
         Command::Certs(settings) => certs::run(&settings, style, &mut out),
         Command::Status(settings) => status::run(&settings, style, &mut out),
