@@ -8,6 +8,8 @@ mod cluster;
 mod components;
 mod guard;
 pub mod images;
+pub mod inside;
+mod installed;
 pub mod node;
 mod pki;
 
@@ -17,6 +19,7 @@ use std::sync::OnceLock;
 
 pub use api_server::{ApiServer, free_port};
 pub use cluster::Cluster;
+pub use inside::{Inside, Load};
 pub use node::Node;
 
 /// The path of a program of Kubernetes, e.g. `kubectl` or `etcd`.
