@@ -3,6 +3,7 @@
 
 mod core;
 pub mod directory;
+pub mod kubernetes;
 pub mod read;
 pub mod resource;
 pub mod yaml;

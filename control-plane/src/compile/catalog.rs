@@ -120,7 +120,7 @@ impl Catalog {
         wire::Endpoint {
             address: address.to_string(),
             port: port.into(),
-            identity: self.identity(pod),
+            identity: self.identity(pod, port),
             workload_name: pod.workload_name.clone(),
             pod: pod.meta.key.name.clone(),
             namespace: pod.meta.key.namespace.clone(),
@@ -128,9 +128,9 @@ impl Catalog {
         }
     }
 
-    /// SPIFFE ID of the pod's proxy; empty where it has none.
-    fn identity(&self, pod: &Pod) -> String {
-        if !pod.meshed || pod.host_network {
+    /// SPIFFE ID of the pod's proxy; empty where it has none, and for a port that is reached past it.
+    fn identity(&self, pod: &Pod, port: u16) -> String {
+        if !pod.meshed || pod.host_network || pod.excluded_inbound.contains(&port) {
             return String::new();
         }
         SpiffeId::new(&self.trust_domain, &pod.meta.key.namespace, &pod.account)

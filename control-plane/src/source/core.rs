@@ -128,6 +128,10 @@ fn pod(pod: k8s::Pod, meta: Meta) -> Pod {
     let mut probes: Vec<Probe> = containers.iter().flat_map(probes).collect();
     probes.sort();
     probes.dedup();
+    let excluded = pod.metadata.annotations.as_ref().and_then(|a| a.get("causeway.dev/exclude-inbound-ports"));
+    let mut excluded: Vec<u16> =
+        excluded.iter().flat_map(|e| e.split(',')).filter_map(|p| p.trim().parse().ok()).collect();
+    excluded.sort_unstable();
     let labels = &meta.labels;
     let owners = pod.metadata.owner_references.unwrap_or_default();
     let owner = owners.iter().find(|o| o.controller.unwrap_or_default()).or(owners.first());
@@ -148,6 +152,7 @@ fn pod(pod: k8s::Pod, meta: Meta) -> Pod {
         subdomain: spec.subdomain.unwrap_or_default(),
         ports,
         probes,
+        excluded_inbound: excluded,
         workload_name,
         meshed: labels.get("causeway.dev/injected").is_some_and(|v| v == "true"),
         zone: labels.get("topology.kubernetes.io/zone").cloned().unwrap_or_default(),
@@ -166,6 +171,8 @@ fn workload(kind: &str, name: &str, hash: Option<&String>) -> String {
     stripped.unwrap_or(name).to_owned()
 }
 
+/// What kubelet sends to a container: probes, and the hooks of its life cycle, which go the same way. One over HTTPS is
+/// left out: nobody can see its path on the way.
 fn probes(container: &k8s::Container) -> Vec<Probe> {
     let named = |name: &str| {
         container.ports.iter().flatten().find(|p| p.name.as_deref() == Some(name)).and_then(|p| port(p.container_port))
@@ -174,24 +181,28 @@ fn probes(container: &k8s::Container) -> Vec<Probe> {
         IntOrString::Int(number) => port(*number),
         IntOrString::String(text) => text.parse().ok().or_else(|| named(text)),
     };
-    [&container.liveness_probe, &container.readiness_probe, &container.startup_probe]
-        .into_iter()
-        .flatten()
-        .filter_map(|probe| {
-            if let Some(http) = &probe.http_get {
-                let path = http.path.clone().filter(|p| !p.is_empty()).unwrap_or("/".into());
-                let path = path.split('#').next().unwrap_or("/").to_owned();
-                let path = if path.starts_with('/') { path } else { format!("/{path}") };
-                return Some(Probe { port: resolve(&http.port)?, path: Some(path) });
-            }
-            if let Some(grpc) = &probe.grpc {
-                return Some(Probe {
-                    port: port(grpc.port)?,
-                    path: Some(causeway_mesh::policy::GRPC_HEALTH.to_owned()),
-                });
-            }
-            let tcp = probe.tcp_socket.as_ref()?;
-            Some(Probe { port: resolve(&tcp.port)?, path: None })
-        })
-        .collect()
+    let http = |http: &k8s::HTTPGetAction| {
+        if http.scheme.as_deref().is_some_and(|s| s.eq_ignore_ascii_case("HTTPS")) {
+            return None;
+        }
+        let path = http.path.clone().filter(|p| !p.is_empty()).unwrap_or("/".into());
+        let path = path.split('#').next().unwrap_or("/").to_owned();
+        let path = if path.starts_with('/') { path } else { format!("/{path}") };
+        Some(Probe { port: resolve(&http.port)?, path: Some(path) })
+    };
+    let probe = |probe: &k8s::Probe| {
+        if let Some(get) = &probe.http_get {
+            return http(get);
+        }
+        if let Some(grpc) = &probe.grpc {
+            return Some(Probe { port: port(grpc.port)?, path: Some(causeway_mesh::policy::GRPC_HEALTH.to_owned()) });
+        }
+        let tcp = probe.tcp_socket.as_ref()?;
+        Some(Probe { port: resolve(&tcp.port)?, path: None })
+    };
+    let hooks = container.lifecycle.iter().flat_map(|l| [&l.post_start, &l.pre_stop]).flatten();
+    let hooks =
+        hooks.filter_map(|hook| hook.http_get.as_ref()).filter(|get| get.host.as_deref().is_none_or(str::is_empty));
+    let probes = [&container.liveness_probe, &container.readiness_probe, &container.startup_probe];
+    probes.into_iter().flatten().filter_map(probe).chain(hooks.filter_map(http)).collect()
 }

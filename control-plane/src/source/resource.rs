@@ -65,7 +65,7 @@ pub struct Meta {
 }
 
 /// A resource that is a [`Meta`] and a spec of the user's API.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Custom<S> {
     /// What every resource has.
     pub meta: Meta,
@@ -74,14 +74,14 @@ pub struct Custom<S> {
 }
 
 /// `v1 Namespace` or `v1 ServiceAccount`: that it exists is all that is used.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Named {
     /// What every resource has.
     pub meta: Meta,
 }
 
 /// `v1 Service`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Service {
     /// What every resource has.
     pub meta: Meta,
@@ -124,7 +124,7 @@ pub enum TargetPort {
 }
 
 /// `discovery.k8s.io/v1 EndpointSlice`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EndpointSlice {
     /// What every resource has.
     pub meta: Meta,
@@ -137,7 +137,7 @@ pub struct EndpointSlice {
 }
 
 /// One endpoint of an [`EndpointSlice`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SliceEndpoint {
     /// Usually one.
     pub addresses: Vec<IpAddr>,
@@ -156,7 +156,7 @@ pub struct SliceEndpoint {
 }
 
 /// `v1 Pod`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Pod {
     /// What every resource has.
     pub meta: Meta,
@@ -176,6 +176,8 @@ pub struct Pod {
     pub ports: BTreeMap<String, u16>,
     /// Probes that kubelet sends, ports resolved.
     pub probes: Vec<Probe>,
+    /// Annotation `causeway.dev/exclude-inbound-ports`: ports that are reached past the proxy.
+    pub excluded_inbound: Vec<u16>,
     /// Deployment or other owner; else label `app`; else the pod's name.
     pub workload_name: String,
     /// Label `causeway.dev/injected: "true"`.
@@ -205,7 +207,7 @@ pub type AuthorizationPolicy = Custom<crds::AuthorizationPolicySpec>;
 pub type PeerAuthentication = Custom<crds::PeerAuthenticationSpec>;
 
 /// Any of the kinds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)] // the names are Kubernetes' own
 pub enum Resource {
     Namespace(Arc<Named>),

@@ -1,0 +1,159 @@
+//! Takes in what is heard of every kind: what has been sent, what is not read just now, which kinds are to be followed,
+//! and when the first reading is complete. Pure; the followers themselves are left to the caller.
+
+use super::batch::Batch;
+use super::fault::{self, Fault};
+use super::follow::Step;
+use super::kinds::{self, BUILTIN, CUSTOM, CustomKind, DEFINITIONS, Installed, Target};
+use super::known::{Known, Read};
+use crate::problem::{Problem, Severity};
+use crate::source::Event;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Which followers to stop and to start, in this order.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// No longer wanted.
+    pub stop: Vec<Target>,
+    /// Wanted from now on.
+    pub start: Vec<Target>,
+}
+
+/// What is known of all kinds.
+#[derive(Default)]
+pub struct Intake {
+    /// By kind without its version: another version of a kind has the same objects.
+    known: BTreeMap<(&'static str, &'static str), Known>,
+    faults: BTreeMap<Target, Fault>,
+    /// Kinds that were listed at least once, or given up on where that is allowed.
+    settled: BTreeSet<Target>,
+    /// Versions served, by the name of the definition; only of those that matter.
+    served: BTreeMap<String, Vec<String>>,
+    following: BTreeMap<usize, Target>,
+    reported: Vec<Problem>,
+    is_synced: bool,
+    batch: Batch,
+}
+
+impl Intake {
+    /// A step of one kind's follower.
+    pub fn heard(&mut self, target: Target, step: Step<Read>) {
+        let known = self.known.entry((target.group, target.plural)).or_default();
+        let events = match step {
+            Step::Listed(objects) => {
+                self.faults.remove(&target);
+                self.settled.insert(target);
+                known.listed(objects)
+            }
+            Step::Applied(object) => known.applied(object),
+            Step::Deleted(id) => known.deleted(&id).into_iter().collect(),
+            Step::Down(fault) => {
+                self.faults.insert(target, fault);
+                // To serve without these routes is better than to serve nobody.
+                if following(&self.following, target).is_some_and(|c| !c.is_own() && !c.is_policy()) {
+                    self.settled.insert(target);
+                }
+                Vec::new()
+            }
+            Step::Up => {
+                self.faults.remove(&target);
+                Vec::new()
+            }
+        };
+        events.into_iter().for_each(|e| self.batch.push(e));
+    }
+
+    /// A step of the follower of the CustomResourceDefinitions.
+    pub fn definitions(&mut self, step: Step<Installed>) -> Orders {
+        match step {
+            Step::Listed(all) => {
+                self.faults.remove(&DEFINITIONS);
+                self.settled.insert(DEFINITIONS);
+                self.served = all.into_iter().filter_map(|i| Some((i.name, i.served?))).collect();
+            }
+            Step::Applied(Installed { name, served: Some(versions) }) => drop(self.served.insert(name, versions)),
+            Step::Applied(Installed { name, served: None }) => drop(self.served.remove(&name)),
+            Step::Deleted((_, name)) => drop(self.served.remove(&name)),
+            Step::Down(fault) => drop(self.faults.insert(DEFINITIONS, fault)),
+            Step::Up => drop(self.faults.remove(&DEFINITIONS)),
+        }
+        self.follow(kinds::wanted(&self.served))
+    }
+
+    fn follow(&mut self, wanted: BTreeMap<usize, Target>) -> Orders {
+        let before = std::mem::replace(&mut self.following, wanted);
+        let differs = |from: &BTreeMap<usize, Target>, to: &BTreeMap<usize, Target>| -> Vec<Target> {
+            from.iter().filter(|(at, target)| to.get(at) != Some(target)).map(|(_, target)| *target).collect()
+        };
+        let orders = Orders { stop: differs(&before, &self.following), start: differs(&self.following, &before) };
+        for target in &orders.stop {
+            self.faults.remove(target);
+            self.settled.remove(target);
+        }
+        // Of another version everything is listed again, and only then it is known what is gone.
+        for target in before.iter().filter(|(at, _)| !self.following.contains_key(at)).map(|(_, target)| target) {
+            let known = self.known.remove(&(target.group, target.plural));
+            known.into_iter().flat_map(|mut k| k.cleared()).for_each(|e| self.batch.push(e));
+        }
+        orders
+    }
+
+    /// What has changed since the last call.
+    pub fn events(&mut self) -> Vec<Event> {
+        let mut problems = fault::problems(&self.faults);
+        problems.extend(self.missing());
+        problems.extend(self.known.values().flat_map(Known::passed).cloned());
+        if problems != self.reported {
+            self.reported.clone_from(&problems);
+            self.batch.push(Event::Report(problems));
+        }
+        if !self.is_synced && self.is_complete() {
+            self.is_synced = true;
+            self.batch.push(Event::Synced);
+        }
+        self.batch.take()
+    }
+
+    /// Whether everything that must be known was listed.
+    fn is_complete(&self) -> bool {
+        let mut needed = BUILTIN.iter().map(|(_, target)| target).chain([&DEFINITIONS]).chain(self.following.values());
+        needed.all(|target| self.settled.contains(target))
+    }
+
+    /// Kinds that ought to be there and are not, or in no version that is read.
+    fn missing(&self) -> Vec<Problem> {
+        if !self.settled.contains(&DEFINITIONS) {
+            return Vec::new();
+        }
+        let absent = CUSTOM.iter().enumerate().filter(|(at, _)| !self.following.contains_key(at));
+        absent.filter_map(|(_, kind)| absence(kind, self.served.get(&kind.definition()))).collect()
+    }
+}
+
+/// The kind that is followed as `target`, where it is a custom one.
+fn following(all: &BTreeMap<usize, Target>, target: Target) -> Option<&'static CustomKind> {
+    all.iter().find(|(_, t)| **t == target).map(|(at, _)| &CUSTOM[*at])
+}
+
+fn absence(kind: &CustomKind, served: Option<&Vec<String>>) -> Option<Problem> {
+    let (name, best) = (kind.definition(), kind.versions[0]);
+    let (severity, code, message, advice) = match served {
+        None if !kind.is_own() => return None,
+        None => {
+            let message = format!("the CustomResourceDefinition {name} is not installed, so nobody can write one");
+            let advice = "Apply crds/manifests, or run `causeway install --apply`.".to_owned();
+            (Severity::Error, "crd_missing", message, advice)
+        }
+        Some(versions) => {
+            let message = format!("the API server serves {name} in {} only, which is not read", versions.join(", "));
+            let advice = format!("Install the CustomResourceDefinition that has {best}.");
+            let code = if kind.is_own() { "crd_missing" } else { "unknown_version" };
+            (Severity::Error, code, message, advice)
+        }
+    };
+    let (file, field) = (String::new(), String::new());
+    Some(Problem { file, line: 0, severity, code, resource: name, field, message, advice })
+}
+
+#[cfg(test)]
+mod tests;
