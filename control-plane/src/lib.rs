@@ -20,6 +20,7 @@ pub mod source;
 pub mod state;
 pub mod token;
 pub mod validate;
+pub mod webhook;
 
 pub use run::main_from;
 pub use validate::{Validation, validate};

@@ -17,6 +17,15 @@ pub struct Reason {
     pub reason: &'static str,
 }
 
+/// An admission review.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Admission {
+    /// `inject` or `validate`.
+    pub path: &'static str,
+    /// `allowed`, `patched`, `refused`; or why there was no answer: `malformed`, `late`, `failed`.
+    pub result: &'static str,
+}
+
 /// Severity of a problem.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Severity {
@@ -53,6 +62,9 @@ pub struct Metrics {
     pub handshakes_failed: Family<Reason, Counter>,
     pub ca_expiry: Gauge,
     pub server_certificate_expiry: Gauge,
+    pub webhook_certificate_expiry: Gauge,
+    pub admission: Family<Admission, Counter>,
+    pub admission_seconds: Histogram,
     pub reload_failed: Gauge,
     pub leader: Gauge,
     pub token_review_seconds: Histogram,
@@ -80,6 +92,9 @@ impl Metrics {
             handshakes_failed: Family::default(),
             ca_expiry: Gauge::default(),
             server_certificate_expiry: Gauge::default(),
+            webhook_certificate_expiry: Gauge::default(),
+            admission: Family::default(),
+            admission_seconds: Histogram::new([0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 5.0]),
             reload_failed: Gauge::default(),
             leader: Gauge::default(),
             token_review_seconds: Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 5.0]),

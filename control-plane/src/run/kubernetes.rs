@@ -11,6 +11,7 @@ use crate::args::{Args, KubernetesArgs};
 use crate::ca::{Authority, CaFiles};
 use crate::clock;
 use crate::index::Resources;
+use crate::inject;
 use crate::kubernetes::{self, lease, secret, trust};
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
@@ -18,6 +19,7 @@ use crate::readiness::Readiness;
 use crate::source;
 use crate::state::StateDir;
 use crate::token::{KubernetesTokens, TokenReviewer};
+use crate::webhook::Webhook;
 
 /// What a part may need; cheap to copy.
 #[derive(Clone)]
@@ -61,6 +63,25 @@ impl Parts {
     }
 }
 
+/// Starts the webhooks, where an address for them is given.
+fn admission(args: &Args, parts: &Parts, background: &mut JoinSet<()>) -> anyhow::Result<()> {
+    let Some(address) = args.kubernetes.webhook else { return Ok(()) };
+    let gate = parts.readiness.gate("the webhooks' listener");
+    let listener = super::bind(address, "--webhook")?;
+    let webhook = Webhook {
+        authority: Arc::clone(&parts.authority),
+        injection: inject::Settings::new(&args.kubernetes.proxy_image, &args.kubernetes.advertise, &args.trust_domain),
+        compile: super::settings(args),
+        resources: parts.resources.clone(),
+        leader: parts.leader.clone(),
+        draining: parts.draining.clone(),
+        metrics: parts.metrics.clone(),
+    };
+    webhook.start(listener, parts.client.clone(), background)?;
+    gate.open();
+    Ok(())
+}
+
 /// Waits for the CA's Secret, then starts everything else.
 pub(super) async fn grounds(
     args: &Args,
@@ -93,6 +114,7 @@ pub(super) async fn grounds(
         draining,
     };
     parts.start(background).await?;
+    admission(args, &parts, background)?;
     let tokens = TokenReviewer::Kubernetes(KubernetesTokens::new(client, foundation.metrics.clone()));
     Ok(Grounds { authority, tokens, events, leaving: Some(leaving), resources })
 }
