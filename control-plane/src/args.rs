@@ -42,6 +42,8 @@ pub enum Command {
 
 /// How to serve.
 #[derive(Clone, Debug, ClapArgs)]
+// Named, because a struct with another one flattened into it has an empty group, and `Option<Args>` would never be there.
+#[group(id = "serve", multiple = true, args = ["source", "state"])]
 pub struct Args {
     /// Where the configuration comes from: `dir:PATH`, a directory of the YAML that `kubectl apply` takes, read
     /// again whenever it changes; or `kubernetes`, the API server of the cluster (in-cluster, or by KUBECONFIG)
