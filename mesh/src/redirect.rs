@@ -18,9 +18,14 @@ pub use network::{Network, NetworkError};
 
 use std::collections::BTreeSet;
 use std::fmt::{Display, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// The table's family and name, as nft takes them.
 pub const TABLE: &str = "inet causeway";
+
+/// Where nobody listens and the rules lead to the outbound listener, for the proxy's user alone: the proxy connects here
+/// to learn whether the rules are in force.
+pub const SELF_TEST: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15019);
 
 /// Port of the proxy's admin side. It listens on loopback only; the rules refuse it from outside in any case.
 const ADMIN_PORT: u16 = 15000;
@@ -92,7 +97,17 @@ fn body(settings: &Settings) -> String {
 /// What local processes send.
 fn outbound(settings: &Settings) -> String {
     let uids: BTreeSet<u32> = settings.exclude_uids.iter().copied().chain([settings.proxy_uid]).collect();
-    let mut lines = vec![format!("meta skuid {} return", set(uids)), "oifname \"lo\" return".to_owned()];
+    let mut lines = vec![
+        format!(
+            "meta skuid {} ip daddr {} tcp dport {} redirect to :{}",
+            settings.proxy_uid,
+            SELF_TEST.ip(),
+            SELF_TEST.port(),
+            settings.outbound_port
+        ),
+        format!("meta skuid {} return", set(uids)),
+        "oifname \"lo\" return".to_owned(),
+    ];
     let (v4, v6): (Vec<Network>, Vec<Network>) =
         network::outermost(&settings.exclude_outbound_cidrs).into_iter().partition(Network::is_ipv4);
     for (family, networks) in [("ip", v4), ("ip6", v6)] {

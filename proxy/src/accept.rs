@@ -10,29 +10,31 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::drain::Drain;
 
-/// Binds a listener; `[::]` takes IPv4 too.
+/// Binds a listener; `[::]` takes IPv4 too, and is `0.0.0.0` where the kernel has no IPv6.
 ///
 /// # Errors
 /// Names the address that could not be bound.
 pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let bind = || -> std::io::Result<TcpListener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        if address.is_ipv6() && address.ip().is_unspecified() {
-            socket.set_only_v6(false)?;
-        }
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(4096)?;
-        TcpListener::from_std(socket.into())
-    };
-    match bind() {
-        // A machine without IPv6: the same port on IPv4 is what was meant.
-        Err(e) if address.ip() == std::net::Ipv6Addr::UNSPECIFIED && is_no_ipv6(&e) => {
-            bind_v4(address.port()).map_err(|e| failed(address, &e))
+    match listen(address) {
+        Err(error) if address.ip() == std::net::Ipv6Addr::UNSPECIFIED && is_no_ipv6(&error) => {
+            let v4 = SocketAddr::from((std::net::Ipv4Addr::UNSPECIFIED, address.port()));
+            tracing::info!(wanted = %address, listening = %v4, %error, "no IPv6 on this machine: IPv4 only");
+            listen(v4).map_err(|e| failed(v4, &e))
         }
         other => other.map_err(|e| failed(address, &e)),
     }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    TcpListener::from_std(socket.into())
 }
 
 fn failed(address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
@@ -42,12 +44,6 @@ fn failed(address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
 fn is_no_ipv6(error: &std::io::Error) -> bool {
     // EAFNOSUPPORT and EADDRNOTAVAIL on Linux; the kinds are not stable for the first.
     matches!(error.raw_os_error(), Some(97)) || error.kind() == std::io::ErrorKind::AddrNotAvailable
-}
-
-fn bind_v4(port: u16) -> std::io::Result<TcpListener> {
-    let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, port))?;
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
 }
 
 /// An accepted connection; the permit goes with it, so that the limit counts connections, not accepts.

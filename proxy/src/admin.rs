@@ -17,9 +17,10 @@ use tokio::net::TcpListener;
 use crate::accept::{self, Accepted};
 use crate::args::ProxyArgs;
 use crate::discovery::Discovery;
-use crate::drain::Drain;
+use crate::drain::{Drain, Phase};
 use crate::metrics::Metrics;
-use crate::run::{LogHandle, awaited};
+use crate::redirection::Redirection;
+use crate::run::LogHandle;
 use crate::tls::Tls;
 
 mod view;
@@ -46,6 +47,8 @@ pub struct Admin {
     log: LogHandle,
     workload: String,
     is_listening: AtomicBool,
+    /// None: nothing is to be redirected.
+    redirection: Option<Redirection>,
 }
 
 impl Admin {
@@ -68,6 +71,7 @@ impl Admin {
             log,
             workload: args.workload.clone(),
             is_listening: AtomicBool::new(false),
+            redirection: args.inbound.map(|_| Redirection::default()),
         })
     }
 
@@ -76,8 +80,26 @@ impl Admin {
         self.is_listening.store(true, Ordering::Release);
     }
 
+    /// Keeps knowing whether traffic is redirected, where it should be. To be called once the listeners are up.
+    pub async fn follow_redirection(self: Arc<Self>) {
+        if let Some(redirection) = &self.redirection {
+            redirection.follow(self.drain.clone()).await;
+        }
+    }
+
+    /// What readiness still waits for; empty: ready.
     fn awaited(&self) -> Vec<&'static str> {
-        awaited(&self.tls, &self.discovery, self.is_listening.load(Ordering::Acquire), &self.drain)
+        let is_configured = self.discovery.snapshot().borrow().workload.is_some();
+        [
+            (self.tls.current().is_none(), "certificate"),
+            (!is_configured, "configuration"),
+            (!self.is_listening.load(Ordering::Acquire), "listeners"),
+            (self.redirection.as_ref().is_some_and(|r| !r.is_in_force()), "redirection"),
+            (self.drain.phase() != Phase::Serving, "nothing: draining"),
+        ]
+        .into_iter()
+        .filter_map(|(waiting, what)| waiting.then_some(what))
+        .collect()
     }
 
     /// Says in the log what is still awaited, and once when nothing is.

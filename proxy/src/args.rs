@@ -90,6 +90,9 @@ pub struct ProxyArgs {
     /// After SIGTERM: exit once nothing has been open for this long
     #[arg(long, env = "CAUSEWAY_DRAIN_QUIET", default_value = "500ms", value_parser = duration, value_name = "TIME")]
     pub drain_quiet: Duration,
+    /// A destination that nothing has used for this long is given up
+    #[arg(long, env = "CAUSEWAY_IDLE_SUBSCRIPTION", default_value = "10m", value_parser = duration, value_name = "TIME")]
+    pub idle_subscription: Duration,
     /// Threads of the data plane
     #[arg(long, env = "CAUSEWAY_WORKERS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub workers: u16,

@@ -9,6 +9,10 @@ use hyper::body::Incoming;
 
 use crate::metrics::Exchange;
 
+pub mod kept;
+
+use kept::Kept;
+
 /// What a message carries: nothing, a few bytes of ours, or somebody's stream.
 pub enum Payload {
     /// Nothing.
@@ -17,6 +21,8 @@ pub enum Payload {
     Full(Bytes),
     /// Passed through, frame by frame.
     Stream(Incoming),
+    /// The same, of which the beginning is kept for another attempt.
+    Kept(Kept),
 }
 
 impl From<Incoming> for Payload {
@@ -39,6 +45,7 @@ impl http_body::Body for Payload {
                 _ => Poll::Ready(None),
             },
             Self::Stream(body) => Pin::new(body).poll_frame(cx),
+            Self::Kept(body) => body.poll_frame(cx),
         }
     }
 
@@ -47,6 +54,7 @@ impl http_body::Body for Payload {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Stream(body) => body.is_end_stream(),
+            Self::Kept(body) => body.is_end_stream(),
         }
     }
 
@@ -55,6 +63,7 @@ impl http_body::Body for Payload {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Stream(body) => body.size_hint(),
+            Self::Kept(body) => body.size_hint(),
         }
     }
 }

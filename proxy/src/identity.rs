@@ -34,6 +34,8 @@ const SPACING: Duration = Duration::from_secs(1);
 const RETRY_BASE: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(20);
 const LOCAL_RETRY_MAX: Duration = Duration::from_secs(1);
+/// Nobody was reached and there is no certificate yet: the pod's start waits for us.
+const STARTING_RETRY_MAX: Duration = Duration::from_secs(2);
 /// The same complaint again.
 const COMPLAIN: Duration = Duration::from_secs(60);
 /// Above it the clocks are worth a warning: leaves are back-dated by minutes only.
@@ -174,8 +176,11 @@ impl Keeper {
     /// Tells why there is no certificate, the same cause at most once a minute, and says how long to wait.
     fn complain(&mut self, error: &CertifyError, attempt: u32) -> Duration {
         // A file that is still to come costs nobody anything to look for.
-        let is_local = matches!(error, CertifyError::NoBundle(_) | CertifyError::Token { .. });
-        let max = if is_local { LOCAL_RETRY_MAX } else { RETRY_MAX };
+        let max = match error {
+            CertifyError::NoBundle(_) | CertifyError::Token { .. } => LOCAL_RETRY_MAX,
+            CertifyError::Dial(_) if self.held.is_none() => STARTING_RETRY_MAX,
+            _ => RETRY_MAX,
+        };
         let wait = backoff::delay(attempt, RETRY_BASE, max, clock::unit());
         let text = error.to_string();
         if self.complained.as_ref().is_none_or(|(last, at)| *last != text || at.elapsed() >= COMPLAIN) {

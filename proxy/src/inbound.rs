@@ -120,6 +120,11 @@ impl Inbound {
             self.refuse(&Refusal::new(Reject::NotReady, "certificate"), from);
             return;
         };
+        if !self.own.is_configured() {
+            // Closed before the handshake, so that the caller knows that nothing was sent and tries another endpoint.
+            self.refuse(&Refusal::new(Reject::NotReady, "configuration"), from);
+            return;
+        }
         let replay = Replay::new(Prefixed::new(first, stream));
         let start = tokio::time::timeout(HANDSHAKE, LazyConfigAcceptor::new(Acceptor::default(), replay)).await;
         let start = match start {

@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod outbound;
 pub mod pool;
 pub mod redirect;
+pub mod redirection;
 pub mod relay;
 pub mod reply;
 pub mod run;

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use causeway_mesh::config::{Destination, Kind, Protocol};
 use causeway_mesh::detect::Detected;
 use causeway_mesh::name;
+use causeway_mesh::redirect::SELF_TEST;
 use causeway_mesh::reject::Reject;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -65,6 +66,7 @@ impl Outbound {
         let Accepted { stream, from, permit } = accepted;
         let _permit = permit;
         match crate::accept::original_dst(&stream) {
+            Some(SELF_TEST) => crate::redirection::answer(stream).await,
             Some(original) => {
                 let text: Arc<str> = name::subscription(&original.ip().to_string(), original.port()).into();
                 self.serve_fixed(stream, text, Some(original)).await;

@@ -18,7 +18,7 @@ use crate::accept;
 use crate::access_log::AccessLog;
 use crate::admin::{self, Admin};
 use crate::args::{Cli, Command, LogFormat, ProxyArgs};
-use crate::discovery::{self, Discovery, Snapshot};
+use crate::discovery::{self, Snapshot};
 use crate::drain::{Drain, Phase};
 use crate::inbound::Inbound;
 use crate::metrics::{ListenerLabels, Metrics};
@@ -64,7 +64,7 @@ fn proxy(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
         },
         version: env!("CARGO_PKG_VERSION").to_owned(),
         state: args.state.clone(),
-        idle_subscription: Duration::from_secs(600),
+        idle_subscription: args.idle_subscription,
     };
     let drain = Drain::default();
     let control =
@@ -99,9 +99,11 @@ fn proxy(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
 
     let data = Data { args: args.clone(), tls, own, targets, metrics, log: access_log, drain: drain.clone() };
     let (quiet, deadline) = (args.drain_quiet, args.drain_deadline);
+    let beside = control.handle().clone();
     let cut = traffic.block_on(async move {
         data.listen()?;
         admin.listening();
+        beside.spawn(admin.follow_redirection());
         drain.reached(Phase::Draining).await;
         tracing::info!(open = drain.open(), "draining");
         let cut = drain.finished(quiet, deadline).await;
@@ -344,19 +346,4 @@ fn own_ips() -> Vec<IpAddr> {
     let v4 = ask("0.0.0.0:0", SocketAddr::from(([192, 0, 2, 1], 9)));
     let v6 = ask("[::]:0", SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 9)));
     v4.into_iter().chain(v6).collect()
-}
-
-/// What readiness still waits for; empty: ready.
-pub fn awaited(tls: &Tls, discovery: &Discovery, listening: bool, drain: &Drain) -> Vec<&'static str> {
-    let snapshot = discovery.snapshot();
-    let configured = snapshot.borrow().workload.is_some();
-    [
-        (tls.current().is_none(), "certificate"),
-        (!configured, "configuration"),
-        (!listening, "listeners"),
-        (drain.phase() != Phase::Serving, "nothing: draining"),
-    ]
-    .into_iter()
-    .filter_map(|(waiting, what)| waiting.then_some(what))
-    .collect()
 }

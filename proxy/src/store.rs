@@ -26,6 +26,8 @@ mod tests;
 const MAGIC: &[u8; 16] = b"causeway-state-1";
 const IDENTITY: &str = "identity";
 const CONFIG: &str = "config";
+/// Our directory within one that is somebody else's.
+const WITHIN: &str = "proxy";
 /// Updates that follow one another closely are written once.
 const SETTLE: Duration = Duration::from_millis(300);
 /// Larger files were not written by us.
@@ -108,12 +110,11 @@ impl Store {
     /// # Errors
     /// The directory cannot be made, or cannot be closed to others.
     pub fn open(dir: &Path) -> io::Result<(Self, Loaded)> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
-        let loaded = Loaded { identity: load_identity(dir), config: load_config(dir) };
+        let dir = private(dir)?;
+        let loaded = Loaded { identity: load_identity(&dir), config: load_config(&dir) };
         let (identity, config) = (watch::Sender::new(None), watch::Sender::new(None));
-        tokio::spawn(write_identity(dir.to_owned(), identity.subscribe()));
-        tokio::spawn(write_config(dir.to_owned(), config.subscribe()));
+        tokio::spawn(write_identity(dir.clone(), identity.subscribe()));
+        tokio::spawn(write_config(dir, config.subscribe()));
         Ok((Self { identity: Arc::new(identity), config: Arc::new(config) }, loaded))
     }
 
@@ -125,6 +126,24 @@ impl Store {
     /// Has the configuration written soon, in the background; a later one in between replaces it.
     pub fn save_config(&self, config: StoredConfig) {
         self.config.send_replace(Some(config));
+    }
+}
+
+/// A directory that nobody else can look into: `dir`, or one within it where `dir` is somebody else's, as the root of
+/// a pod's volume is.
+fn private(dir: &Path) -> io::Result<PathBuf> {
+    let close = |dir: &Path| {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+    };
+    match close(dir) {
+        Ok(()) => Ok(dir.to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let own = dir.join(WITHIN);
+            close(&own)?;
+            Ok(own)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -23,6 +23,9 @@ use crate::tls::dial::DialError;
 const PATIENCE: Duration = Duration::from_secs(10);
 const RETRY_BASE: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(15);
+/// The same while there is no configuration at all: the pod's start waits for us, and an attempt that reaches nobody
+/// is cheap.
+const STARTING_RETRY_MAX: Duration = Duration::from_secs(2);
 /// A stream that stood this long was a good one: the next failure counts as the first.
 const STEADY: Duration = Duration::from_secs(10);
 /// Between two looks for idle subscriptions.
@@ -87,6 +90,9 @@ impl Core {
             let wait = match &ended {
                 Ended::Abandoned => return,
                 Ended::Closed | Ended::Drift if attempt == 0 => RETRY_BASE.mul_f64(clock::unit()),
+                Ended::Dial(_) if self.held.len() == 0 => {
+                    backoff::delay(attempt, RETRY_BASE, STARTING_RETRY_MAX, clock::unit())
+                }
                 _ => backoff::delay(attempt, RETRY_BASE, RETRY_MAX, clock::unit()),
             };
             attempt = attempt.saturating_add(1);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use causeway_mesh::reject::Reject;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version, request::Parts};
 use http_body::Body as _;
@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use super::http::Account;
 use super::series::series;
 use super::{Outbound, dial};
-use crate::body::{Body, Payload};
+use crate::body::{Body, Payload, kept};
 use crate::clock;
 use crate::connect;
 use crate::endpoint::{BackendState, EndpointState, Pending};
@@ -21,7 +21,7 @@ use crate::guarded::Verdict;
 use crate::headers::{self, HOP_HTTP1};
 use crate::metrics::{Exchange, Series};
 use crate::pool::{self, Lease};
-use crate::reply::Refusal;
+use crate::reply::{DETAIL_HEADER, ERROR_HEADER, Refusal};
 use crate::target::Target;
 use crate::tls::Alpn;
 
@@ -44,7 +44,7 @@ impl Call<'_> {
         let Some(backend) = self.backend.clone() else {
             return self.send_outside(parts, body, account).await;
         };
-        let mut request = Request::from_parts(parts, Payload::from(body));
+        let (mut request, again) = Again::prepare(parts, body, backend.endpoints().len() > 1);
         let mut tried: Vec<Arc<EndpointState>> = Vec::new();
         let mut last = Refusal::new(Reject::NoEndpoints, &*backend.backend.name);
         let mut resends = 0;
@@ -52,9 +52,18 @@ impl Call<'_> {
             let Some(state) = backend.choose(&tried) else { break };
             self.outbound.permit_address(state.address())?;
             let pending = state.begin();
-            match self.attempt(&backend, &state, request, pending, account).await {
+            let is_last = again.is_none() || tried.len() + 1 >= dial::ATTEMPTS.min(backend.endpoints().len());
+            match self.attempt(&backend, &state, request, pending, is_last, account).await {
                 Ok(response) => return Ok(response),
                 Err(Failed::Sent(refusal)) => return Err(refusal),
+                Err(Failed::Unseen(refusal)) => {
+                    state.failed();
+                    tried.push(state);
+                    match again.as_ref().and_then(Again::request) {
+                        Some(anew) => (request, last) = (anew, refusal),
+                        None => return Err(refusal),
+                    }
+                }
                 Err(Failed::Unsent(refusal, unsent)) => {
                     last = refusal;
                     request = *unsent;
@@ -76,6 +85,7 @@ impl Call<'_> {
         state: &Arc<EndpointState>,
         mut request: Request<Payload>,
         pending: Pending,
+        is_last: bool,
         account: &mut Account,
     ) -> Result<Response<Body>, Failed> {
         let meshed = connect::identity(backend, state).is_some();
@@ -100,6 +110,9 @@ impl Call<'_> {
         };
         match result {
             Ok(response) => {
+                if let (true, false, Some(refusal)) = (meshed, is_last, unseen(response.headers())) {
+                    return Err(Failed::Unseen(refusal));
+                }
                 state.observe(clock::now().duration_since(began));
                 drop(pending);
                 if let Some(line) = &mut account.line {
@@ -220,8 +233,61 @@ pub fn to_origin_form(request: &mut Request<Payload>, authority: &str) -> Result
     Ok(())
 }
 
+/// What the proxy of an endpoint says where its application has not seen the request: the application does not listen,
+/// as when its pod has just ended, or the proxy is not ready. Only a proxy can say so, since it strips what applications
+/// say in its name.
+fn unseen(headers: &HeaderMap) -> Option<Refusal> {
+    let code = headers.get(ERROR_HEADER)?.as_bytes();
+    let reject = [Reject::ConnectFailed, Reject::ConnectTimeout, Reject::NotReady]
+        .into_iter()
+        .find(|reject| reject.code().as_bytes() == code)?;
+    let detail = headers.get(DETAIL_HEADER).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    Some(Refusal::new(reject, detail))
+}
+
+/// From which a request is made once more, for another endpoint.
+struct Again {
+    head: Request<()>,
+    /// None: nothing in it.
+    body: Option<kept::Original>,
+}
+
+impl Again {
+    /// The request, and what it takes to make it again where there is anywhere else to send it.
+    fn prepare(parts: Parts, body: Incoming, elsewhere: bool) -> (Request<Payload>, Option<Self>) {
+        if !elsewhere {
+            return (Request::from_parts(parts, Payload::from(body)), None);
+        }
+        let mut head = Request::new(());
+        *head.method_mut() = parts.method.clone();
+        *head.uri_mut() = parts.uri.clone();
+        *head.version_mut() = parts.version;
+        *head.headers_mut() = parts.headers.clone();
+        match Payload::from(body) {
+            Payload::Stream(body) => {
+                let (body, original) = kept::keep(body);
+                let again = Self { head, body: Some(original) };
+                (Request::from_parts(parts, Payload::Kept(body)), Some(again))
+            }
+            payload => (Request::from_parts(parts, payload), Some(Self { head, body: None })),
+        }
+    }
+
+    /// None: the body was too long to be kept.
+    fn request(&self) -> Option<Request<Payload>> {
+        let body = match &self.body {
+            Some(original) => Payload::Kept(original.again()?),
+            None => Payload::Empty,
+        };
+        let (parts, ()) = self.head.clone().into_parts();
+        Some(Request::from_parts(parts, body))
+    }
+}
+
 /// What an attempt came to when no response did.
 pub enum Failed {
+    /// The endpoint's proxy answered that the application has not seen it: try another endpoint.
+    Unseen(Refusal),
     /// Not a byte was sent: try again, elsewhere or here.
     Unsent(Refusal, Box<Request<Payload>>),
     /// It may have been acted upon.
@@ -231,7 +297,7 @@ pub enum Failed {
 impl Failed {
     fn refusal(self) -> Refusal {
         match self {
-            Self::Unsent(refusal, _) | Self::Sent(refusal) => refusal,
+            Self::Unsent(refusal, _) | Self::Sent(refusal) | Self::Unseen(refusal) => refusal,
         }
     }
 }

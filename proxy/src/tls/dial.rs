@@ -11,14 +11,19 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
+use crate::clock;
+
 /// For one address, TCP and TLS together.
 const CONNECT: Duration = Duration::from_secs(5);
+/// An address that has not answered by then gets company.
+const STAGGER: Duration = Duration::from_millis(300);
 /// A peer that vanished is noticed within the sum of these two.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 const KEEPALIVE_WAIT: Duration = Duration::from_secs(10);
@@ -107,22 +112,17 @@ impl ControlPlane {
     }
 
     async fn connect(&self, config: Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, DialError> {
-        let connector = TlsConnector::from(config);
-        let mut failed = None;
-        for address in self.resolve().await? {
-            match timeout(CONNECT, handshake(&connector, address)).await {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => failed = Some(DialError::Connect { address, error }),
-                Err(_) => {
-                    let error = std::io::Error::from(std::io::ErrorKind::TimedOut);
-                    failed = Some(DialError::Connect { address, error });
-                }
-            }
-        }
-        Err(failed.unwrap_or_else(|| DialError::Resolve {
-            host: self.host.clone(),
-            error: std::io::Error::from(std::io::ErrorKind::NotFound),
-        }))
+        // In an order of its own, so that proxies spread over the replicas.
+        let mut addresses = self.resolve().await?;
+        shuffle(&mut addresses);
+        let connected = first(addresses, |address| {
+            let connector = TlsConnector::from(Arc::clone(&config));
+            async move { handshake(&connector, address).await }
+        });
+        connected.await.map_err(|failed| {
+            let nowhere = || std::io::Error::from(std::io::ErrorKind::NotFound);
+            failed.unwrap_or_else(|| DialError::Resolve { host: self.host.clone(), error: nowhere() })
+        })
     }
 
     async fn resolve(&self) -> Result<Vec<SocketAddr>, DialError> {
@@ -144,6 +144,45 @@ impl ControlPlane {
                 Err(DialError::Resolve { host: self.host.clone(), error })
             }
         }
+    }
+}
+
+/// The first of `addresses` to which `attempt` succeeds, tried from the last one on. One that keeps silent, as a dead
+/// replica's does, holds up the others only for a moment.
+async fn first<T, F>(mut addresses: Vec<SocketAddr>, attempt: impl Fn(SocketAddr) -> F) -> Result<T, Option<DialError>>
+where
+    T: Send + 'static,
+    F: Future<Output = std::io::Result<T>> + Send + 'static,
+{
+    let mut attempts = JoinSet::new();
+    let mut failed = None;
+    while let Some(address) = addresses.pop() {
+        let attempt = timeout(CONNECT, attempt(address));
+        attempts.spawn(async move { (address, attempt.await.unwrap_or_else(|late| Err(late.into()))) });
+        loop {
+            let ended = tokio::select! {
+                ended = attempts.join_next() => ended,
+                () = tokio::time::sleep(STAGGER), if !addresses.is_empty() => break,
+            };
+            match ended {
+                Some(Ok((_, Ok(connected)))) => return Ok(connected),
+                Some(Ok((address, Err(error)))) => failed = Some(DialError::Connect { address, error }),
+                Some(Err(_)) => {} // an attempt that panicked has said so
+                None => break,
+            }
+            if !addresses.is_empty() {
+                break;
+            }
+        }
+    }
+    Err(failed)
+}
+
+fn shuffle(addresses: &mut [SocketAddr]) {
+    for last in (1..addresses.len()).rev() {
+        // A bias of 2^-60 favours nobody.
+        let other = usize::try_from(clock::draw() % (last as u64 + 1)).unwrap_or(0);
+        addresses.swap(last, other);
     }
 }
 
@@ -191,5 +230,42 @@ mod tests {
         assert_eq!(plane.resolve().await.unwrap(), found);
         plane.last_good = Mutex::default();
         assert!(matches!(plane.resolve().await, Err(DialError::Resolve { .. })));
+    }
+
+    fn addresses() -> (SocketAddr, SocketAddr) {
+        ("192.0.2.1:15010".parse().unwrap(), "192.0.2.2:15010".parse().unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_keeps_silent_holds_up_the_next_one_for_a_moment_only() {
+        let (live, silent) = addresses();
+        let begun = tokio::time::Instant::now();
+        let found = first(vec![live, silent], move |address| async move {
+            if address == silent {
+                std::future::pending::<()>().await;
+            }
+            Ok(address)
+        });
+        assert_eq!(found.await.unwrap(), live);
+        assert!(begun.elapsed() <= STAGGER * 2, "{:?}", begun.elapsed());
+        let found = first(vec![silent], |_| std::future::pending::<std::io::Result<()>>()).await;
+        assert!(matches!(found, Err(Some(DialError::Connect { address, .. })) if address == silent));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_refuses_leads_to_the_next_one_at_once() {
+        let (live, refusing) = addresses();
+        let begun = tokio::time::Instant::now();
+        let refused = || std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let found = first(vec![live, refusing], move |address| async move {
+            if address == refusing { Err(refused()) } else { Ok(address) }
+        });
+        assert_eq!(found.await.unwrap(), live);
+        assert!(begun.elapsed() < STAGGER, "{:?}", begun.elapsed());
+        let found =
+            first(vec![live, refusing], |_| async { std::io::Result::<()>::Err(std::io::ErrorKind::Other.into()) });
+        assert!(matches!(found.await, Err(Some(_))));
+        let found = first(Vec::new(), |_| async { std::io::Result::Ok(()) });
+        assert!(matches!(found.await, Err(None)));
     }
 }

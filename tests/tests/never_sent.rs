@@ -1,0 +1,119 @@
+//! What an application never saw is served elsewhere; and what a proxy needs of its pod before it calls itself ready.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::time::Duration;
+
+use causeway_tests::capability::{Need, has};
+use causeway_tests::yaml::Port;
+use causeway_tests::{Mesh, Pod, PodSpec, Settings, until};
+
+const PORTS: &[Port<'_>] = &[Port { name: "http", port: 80, target: 8080 }];
+
+fn needs() -> bool {
+    has(&[Need::Namespaces, Need::Program("curl"), Need::Program("nft")])
+}
+
+fn server(mesh: &Mesh, number: usize) -> Pod {
+    let name = format!("server-{number}");
+    let mut pod = mesh.pod(PodSpec::new("prod", &name).account("server").label("app", "server"));
+    pod.serve_http(&name, 8080);
+    pod
+}
+
+#[test]
+fn an_application_that_is_gone_costs_no_request_while_another_one_is_there() {
+    if !needs() {
+        return;
+    }
+    let mesh = Mesh::start(Settings::default());
+    mesh.service("prod", "server", PORTS, &[("app", "server")]);
+    let mut servers: Vec<Pod> = (0..3).map(|number| server(&mesh, number).ready()).collect();
+    let client = mesh.pod(PodSpec::new("dev", "client")).ready();
+    let load = |requests: &str| {
+        client.client(&["load", "--url", "http://server.prod/", "--requests", requests, "--concurrency", "4"])
+    };
+    until("every server answers", Duration::from_secs(20), || {
+        let report = load("100");
+        let answered = report["apps"].as_object().map_or(0, |apps| apps.len());
+        if report["failed"] == 0 && answered == 3 { Ok(()) } else { Err(report.to_string()) }
+    });
+
+    // They stay listed as ready, as endpoints do for a moment after their pod began to end.
+    servers[1].stop_apps();
+    servers[2].stop_apps();
+    let report = load("400");
+    assert_eq!((&report["failed"], &report["apps"]["server-0"]), (&0.into(), &400.into()), "{report}");
+
+    let body = client.path("body");
+    std::fs::write(&body, "x".repeat(60_000)).unwrap();
+    let data = format!("@{}", body.display());
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        for _ in 0..15 {
+            let reply = client.curl(&[version, "--data-binary", &data, "http://server.prod/sum"]);
+            assert_eq!(reply.status, 200, "{reply:?}");
+            assert_eq!(reply.json()["length"], 60_000, "{reply:?}");
+            let chunked = ["-H", "transfer-encoding: chunked", "--data-binary", &data, "http://server.prod/sum"];
+            let reply = client.curl(&[&[version], &chunked[if version == "--http1.1" { 0 } else { 2 }..]].concat());
+            assert_eq!((reply.status, &reply.json()["length"]), (200, &60_000.into()), "{reply:?}");
+        }
+    }
+
+    servers[0].stop_apps();
+    let reply = client.curl(&["http://server.prod/"]);
+    assert_eq!((reply.status, reply.code()), (503, "connect_failed"), "{reply:?}");
+}
+
+#[test]
+fn a_proxy_to_which_nothing_is_redirected_is_not_ready_and_says_why() {
+    if !needs() {
+        return;
+    }
+    let mesh = Mesh::start(Settings::default());
+    let mut pod = mesh.pod(PodSpec::new("dev", "client"));
+    pod.wait_ready();
+    pod.proxy_mut().kill();
+    assert!(pod.command("nft").args(["delete", "table", "inet", "causeway"]).status().unwrap().success());
+    pod.start_proxy();
+    until("redirection is all that is awaited", Duration::from_secs(20), || {
+        let answer = pod.health("/ready");
+        if answer.stdout.contains("awaited: redirection\n") { Ok(()) } else { Err(answer.stdout) }
+    });
+    pod.proxy().wait_for_log("the nftables table `inet causeway` is", Duration::from_secs(5));
+    pod.redirect(&[]);
+    pod.wait_ready();
+    // An application that uses the port of the test is not disturbed by it.
+    pod.app(&["tcp-greet", "--name", "own", "--listen", "127.0.0.1:15019"]);
+    let answer = pod.client(&["talk", "--connect", "127.0.0.1:15019", "--until", "1"]);
+    assert_eq!(answer["text"].as_str().unwrap_or_default().trim(), "hello from own", "{answer}");
+    pod.wait_ready();
+}
+
+#[test]
+fn the_state_may_be_kept_in_a_directory_that_belongs_to_somebody_else() {
+    if !needs() {
+        return;
+    }
+    let mut mesh = Mesh::start(Settings::default());
+    let mut pod = mesh.pod(PodSpec::new("dev", "client"));
+    pod.wait_ready();
+    pod.proxy_mut().kill();
+    // As the root of a pod's volume is.
+    let state = pod.path("state");
+    std::fs::remove_dir_all(&state).unwrap();
+    std::fs::create_dir(&state).unwrap();
+    chown(&state, Some(0), Some(0)).unwrap();
+    std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o777)).unwrap();
+    pod.start_proxy();
+    pod.wait_ready();
+    until("both files are written", Duration::from_secs(10), || {
+        let held = |name: &str| state.join("proxy").join(name).exists();
+        if held("identity") && held("config") { Ok(()) } else { Err("not yet".to_owned()) }
+    });
+    let ours = std::fs::metadata(state.join("proxy")).unwrap();
+    assert_eq!((ours.mode() & 0o777, ours.uid()), (0o700, 2102), "nobody else reads the key");
+    mesh.kill_control_plane();
+    pod.proxy_mut().kill();
+    pod.start_proxy();
+    pod.wait_ready();
+}
