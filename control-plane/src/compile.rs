@@ -8,6 +8,7 @@ mod duration;
 mod examine;
 mod lookup;
 mod matching;
+mod part;
 mod peer;
 mod policy;
 mod previous;
@@ -23,6 +24,8 @@ use causeway_mesh::wire;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+pub use part::{Parts, Subject, Subjects};
 
 /// Namespace, then name.
 type Name = (String, String);
@@ -108,6 +111,8 @@ pub struct Model {
     headless: BTreeMap<(IpAddr, u16), (Name, u16)>,
     pods: BTreeMap<Name, PodInfo>,
     problems: Vec<Problem>,
+    subjects: Subjects,
+    looks_at_labels: bool,
 }
 
 /// Resolves `resources` once, with nothing before them.
@@ -130,8 +135,9 @@ pub fn compile_after(before: Option<&Model>, resources: &Arc<Resources>, setting
     let world = split::World { catalog: &catalog, rules: &rules, settings };
     let dangling = examine::examine(&routes, world, &mut problems);
     let good = previous::good(resources, &dangling, before);
-    if let Some(in_force) = previous::in_force(resources, &dangling, &good, &mut problems) {
-        routes = routes::Routes::new(&in_force, &catalog, settings, &mut Vec::new());
+    let held = previous::in_force(resources, &dangling, &good, &mut problems);
+    if let Some(held) = &held {
+        routes = routes::Routes::new(held, &catalog, settings, &mut Vec::new());
     }
     if let Some(before) = before {
         rules.keep(&before.rules, &routes, &catalog, settings);
@@ -140,6 +146,14 @@ pub fn compile_after(before: Option<&Model>, resources: &Arc<Resources>, setting
     let peers = peer::Peers::new(resources, settings, &mut problems);
     problems.sort();
     problems.dedup();
+    let subjects = part::subjects(&part::Compiled {
+        resources,
+        held: held.as_ref(),
+        routes: &routes,
+        rules: &rules,
+        problems: &problems,
+        settings,
+    });
     let pod = |p: &Arc<crate::source::resource::Pod>| PodInfo {
         account: p.account.clone(),
         meshed: p.meshed,
@@ -159,6 +173,8 @@ pub fn compile_after(before: Option<&Model>, resources: &Arc<Resources>, setting
         policies,
         peers,
         problems,
+        subjects,
+        looks_at_labels: part::looks_at_labels(resources),
     }
 }
 
@@ -212,7 +228,7 @@ impl Model {
     /// What traffic of `client` to `text` (`host:port` or `ip:port`) becomes. Never fails: what the mesh does not
     /// know is of kind UNKNOWN.
     pub fn destination(&self, client: &Client, text: &str) -> wire::Destination {
-        lookup::Lookup { model: self, client, text }.run()
+        lookup::Lookup::new(self, client, text).run()
     }
 
     /// The ready endpoints of a backend that a destination names. A backend that is gone or never was has none; None
@@ -284,7 +300,8 @@ impl Model {
         split::World { catalog: &self.catalog, rules: &self.rules, settings: &self.settings }
     }
 
-    fn labels(&self, client: &Client) -> Option<&BTreeMap<String, String>> {
+    /// Labels of the client's pod, where it is known.
+    pub fn labels(&self, client: &Client) -> Option<&BTreeMap<String, String>> {
         self.catalog.pods.get(&(client.namespace.clone(), client.pod.clone())).map(|p| &p.meta.labels)
     }
 

@@ -7,11 +7,13 @@ use super::routes::Routes;
 use super::scope::Host;
 use super::split::{Splits, key};
 use super::{Client, Model, Name, duration};
+use crate::source::Key;
 use crate::source::resource::{Service, ServicePort};
 use causeway_crds::virtual_service::RouteDestination;
 use causeway_mesh::name;
 use causeway_mesh::wire::{self, destination::Kind};
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// What is the same for the whole of one lookup.
@@ -20,9 +22,20 @@ pub(super) struct Lookup<'a> {
     pub(super) client: &'a Client,
     /// As it was asked.
     pub(super) text: &'a str,
+    /// Resources that took part so far.
+    parts: RefCell<BTreeSet<Key>>,
 }
 
 impl<'a> Lookup<'a> {
+    pub(super) fn new(model: &'a Model, client: &'a Client, text: &'a str) -> Self {
+        Self { model, client, text, parts: RefCell::default() }
+    }
+
+    /// Resources that took part in the last answer.
+    pub(super) fn parts(&self) -> BTreeSet<Key> {
+        self.parts.borrow().clone()
+    }
+
     pub(super) fn run(&self) -> wire::Destination {
         let Ok(parsed) = name::host_port(self.text) else { return self.unknown() };
         // A proxy always names the port; a person who asks may not.
@@ -152,9 +165,11 @@ impl<'a> Lookup<'a> {
         let takes_effect = |route: &[RouteDestination], namespace: &str| {
             self.model.world().takes_effect(route, namespace, at.port, &self.client.namespace)
         };
+        let mut parts = BTreeSet::new();
         let http: Vec<wire::Route> = picked
             .into_iter()
             .filter(|p| takes_effect(&p.route.route, &p.from.meta().key.namespace))
+            .inspect(|p| parts.extend([p.from.meta().key.clone()]))
             .map(|p| {
                 let meta = p.from.meta();
                 let key = p.route.split.as_ref().and_then(|s| s.key.as_ref()).and_then(key);
@@ -179,6 +194,14 @@ impl<'a> Lookup<'a> {
             }
             None => splits.whole(default.clone()),
         };
+        if let Some(tcp) = &tcp {
+            parts.insert(tcp.from.meta().key.clone());
+        }
+        let services = splits.backends.iter().map(|b| (b.namespace.clone(), b.service.clone()));
+        for service in services.chain([name.clone()]).collect::<BTreeSet<_>>() {
+            parts.extend(self.model.rules.seen_by(&service, &self.client.namespace).map(|m| m.key.clone()));
+        }
+        self.parts.borrow_mut().extend(parts);
         wire::Destination {
             canonical: format!("{}.{}:{}", name.1, name.0, at.port),
             protocol: declared.into(),

@@ -5,6 +5,7 @@ use super::catalog::selects;
 use super::scope::age;
 use crate::index::Resources;
 use crate::problem::{Problem, Severity};
+use crate::source::Key;
 use crate::source::resource::PeerAuthentication;
 use causeway_crds::peer_authentication::{Mtls, MtlsMode};
 use causeway_mesh::wire;
@@ -81,14 +82,32 @@ impl Peers {
     /// Mode, and the ports that differ from it, for a pod of `namespace` with these labels.
     pub(super) fn of(&self, namespace: &str, pod: &BTreeMap<String, String>) -> (wire::MtlsMode, Vec<wire::PortMode>) {
         let mut modes = Modes { mode: wire::MtlsMode::MtlsStrict, ports: BTreeMap::new() };
-        let selecting = self.pods.get(namespace).into_iter().flatten().find(|p| selects(labels(p), pod));
-        let namespace = self.namespaces.get(namespace).and_then(|list| list.first());
-        for peer in [self.mesh.first(), namespace, selecting].into_iter().flatten() {
+        for peer in self.holding(namespace, pod) {
             modes.narrow(peer);
         }
         let Modes { mode, ports } = modes;
         let ports = ports.into_iter().filter(|(_, m)| *m != mode);
         (mode, ports.map(|(port, mode)| wire::PortMode { port: port.into(), mode: mode.into() }).collect())
+    }
+
+    /// The resources that [`Peers::of`] is made from.
+    pub(super) fn parts<'a>(
+        &'a self,
+        namespace: &str,
+        pod: &BTreeMap<String, String>,
+    ) -> impl Iterator<Item = &'a Key> {
+        self.holding(namespace, pod).map(|p| &p.meta.key)
+    }
+
+    /// From the widest to the narrowest.
+    fn holding(
+        &self,
+        namespace: &str,
+        pod: &BTreeMap<String, String>,
+    ) -> impl Iterator<Item = &Arc<PeerAuthentication>> + use<'_> {
+        let selecting = self.pods.get(namespace).into_iter().flatten().find(|p| selects(labels(p), pod));
+        let namespace = self.namespaces.get(namespace).and_then(|list| list.first());
+        [self.mesh.first(), namespace, selecting].into_iter().flatten()
     }
 }
 

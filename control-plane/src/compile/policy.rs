@@ -7,6 +7,7 @@ use super::matching::is_token;
 use super::principal::{self, Accounts};
 use crate::index::Resources;
 use crate::problem::{Problem, Severity};
+use crate::source::Key;
 use crate::source::resource::AuthorizationPolicy;
 use causeway_crds::authorization_policy::{Action, From, Operation, Rule, To};
 use causeway_mesh::wire;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 /// One policy, ready to be sent to the pods that it selects.
 #[derive(Debug)]
 struct Compiled {
+    key: Key,
     /// None: every namespace.
     namespace: Option<String>,
     /// Labels that the pod must have.
@@ -49,8 +51,26 @@ impl Policies {
 
     /// The policies that select a pod of `namespace` with these labels.
     pub(super) fn of(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<wire::Policy> {
-        let holds = |c: &&Compiled| c.namespace.as_deref().is_none_or(|n| n == namespace) && selects(&c.labels, labels);
-        self.all.iter().filter(holds).map(|c| c.policy.clone()).collect()
+        self.selecting(namespace, labels).map(|c| c.policy.clone()).collect()
+    }
+
+    /// The resources that [`Policies::of`] is made from.
+    pub(super) fn parts<'a>(
+        &'a self,
+        namespace: &'a str,
+        labels: &'a BTreeMap<String, String>,
+    ) -> impl Iterator<Item = &'a Key> {
+        self.selecting(namespace, labels).map(|c| &c.key)
+    }
+
+    fn selecting<'a>(
+        &'a self,
+        namespace: &'a str,
+        labels: &'a BTreeMap<String, String>,
+    ) -> impl Iterator<Item = &'a Compiled> {
+        let holds =
+            move |c: &&Compiled| c.namespace.as_deref().is_none_or(|n| n == namespace) && selects(&c.labels, labels);
+        self.all.iter().filter(holds)
     }
 }
 
@@ -76,6 +96,7 @@ fn compiled(policy: &AuthorizationPolicy, settings: &Settings, problems: &mut Ve
         spec.selector.as_ref().filter(|_| is_selector_known).map(|s| s.match_labels.clone()).unwrap_or_default();
     let verdict = if is_allow { wire::Verdict::Allow } else { wire::Verdict::Deny };
     Compiled {
+        key: meta.key.clone(),
         namespace: (meta.key.namespace != settings.root_namespace).then(|| meta.key.namespace.clone()),
         labels,
         policy: wire::Policy { name: meta.key.path(), verdict: verdict.into(), rules },

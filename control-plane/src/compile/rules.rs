@@ -9,6 +9,7 @@ use super::scope::{Attached, Host, Scoped, is_exported, resolve};
 use super::{Name, Settings};
 use crate::index::Resources;
 use crate::problem::{Problem, Severity};
+use crate::source::Meta;
 use causeway_crds::destination_rule::{DestinationRuleSpec, Subset};
 use causeway_crds::traffic_policy::{TlsMode, TrafficPolicy};
 use std::collections::BTreeMap;
@@ -132,6 +133,19 @@ impl Rules {
                 exact.chain(list.iter().filter(|a| !a.is_exact)).map(move |a| (a, is_consumer))
             })
             .filter(move |(a, _)| is_exported(&a.resource.spec.export_to, a.meta(), &client))
+    }
+
+    /// The rules of `service` that hold for clients of namespace `client`.
+    pub(super) fn seen_by(&self, service: &Name, client: &str) -> impl Iterator<Item = &Meta> {
+        self.seen(service, client).map(|(rule, _)| rule.meta())
+    }
+
+    /// Every rule with the Services that it is about.
+    pub(super) fn attached(&self) -> impl Iterator<Item = (&Name, &Attached<DestinationRuleSpec>)> {
+        self.by_service.iter().flat_map(|(service, scoped)| {
+            let all = scoped.producer.iter().chain(scoped.consumers.values().flatten());
+            all.map(move |a| (service, a))
+        })
     }
 
     /// The subset `name` of `service` as clients of namespace `client` see it.

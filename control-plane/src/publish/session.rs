@@ -5,10 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use causeway_mesh::{directory, wire};
-use prost::Message as _;
+use std::sync::Arc;
 
-use crate::compile::Client;
+use causeway_mesh::{directory, wire};
+
+use super::progress::{Standing, Stuck};
+use super::view::{Catalogue, Concerns, Prepared};
+use crate::compile::{Client, Parts};
 
 /// Destinations that one proxy may use at once.
 pub const MAX_DESTINATIONS: usize = 10_000;
@@ -16,20 +19,6 @@ pub const MAX_DESTINATIONS: usize = 10_000;
 pub const MAX_TEXT: usize = 300;
 /// Destinations that are sent unasked.
 const MAX_PREFETCH: usize = 256;
-
-/// Where a session looks up what its proxy shall hold.
-pub trait Catalogue {
-    /// What traffic of `client` to `text` becomes.
-    fn destination(&self, client: &Client, text: &str) -> wire::Destination;
-    /// Endpoints of a backend that a destination names.
-    fn endpoints(&self, backend: &str) -> Option<wire::Endpoints>;
-    /// What concerns the client's own workload.
-    fn workload(&self, client: &Client) -> wire::Workload;
-    /// The trust bundle.
-    fn trust(&self) -> wire::TrustBundle;
-    /// What the client will most likely use.
-    fn prefetch(&self, client: &Client) -> Vec<String>;
-}
 
 /// Why a stream is ended: the proxy broke the rules of the wire.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,8 +44,18 @@ pub enum SessionError {
 #[derive(Clone, Debug)]
 struct Batch {
     nonce: u64,
-    upserts: Vec<(String, u64)>,
+    upserts: Vec<(String, Held)>,
     removed: Vec<String>,
+    /// Serial of the configuration that it brings, and what concerns the proxy in it.
+    serial: u64,
+    concerns: Arc<Concerns>,
+}
+
+/// A version of a resource, and what took part in it.
+#[derive(Clone, Debug, Default)]
+struct Held {
+    version: u64,
+    parts: Parts,
 }
 
 /// See the module.
@@ -66,11 +65,18 @@ pub struct Session {
     asked: BTreeSet<String>,
     /// What the ServiceAccount used before; sent unasked until the proxy says that it does not need it.
     remembered: BTreeSet<String>,
-    held: BTreeMap<String, u64>,
-    wanted: BTreeMap<String, u64>,
+    held: BTreeMap<String, Held>,
+    wanted: BTreeMap<String, Held>,
     in_flight: Option<Batch>,
     refused: BTreeMap<String, (u64, wire::Fault)>,
+    /// What was refused and not put right since, with the serial up to which the proxy has it.
+    stuck: BTreeMap<String, u64>,
     nonce: u64,
+    /// As [`Standing`] has them.
+    seen: u64,
+    confirmed: u64,
+    concerns: Arc<Concerns>,
+    before: Arc<Concerns>,
 }
 
 impl Session {
@@ -91,11 +97,16 @@ impl Session {
             client,
             asked: BTreeSet::new(),
             remembered: remembered.into_iter().take(MAX_PREFETCH).collect(),
-            held: hello.held.iter().map(|h| (h.name.clone(), h.version)).collect(),
+            held: hello.held.iter().map(|h| (h.name.clone(), Held { version: h.version, ..Held::default() })).collect(),
             wanted: BTreeMap::new(),
             in_flight: None,
             refused: BTreeMap::new(),
+            stuck: BTreeMap::new(),
             nonce: 0,
+            seen: 0,
+            confirmed: 0,
+            concerns: Arc::default(),
+            before: Arc::default(),
         };
         session.on_subscribe(&wire::Subscribe { add: hello.destinations.clone(), remove: Vec::new() })?;
         Ok(session)
@@ -113,7 +124,32 @@ impl Session {
 
     /// What the proxy shall hold, as of the last [`Session::next`]: name, version, whether it is in force there.
     pub fn resources(&self) -> impl Iterator<Item = (&str, u64, bool)> {
-        self.wanted.iter().map(|(name, version)| (name.as_str(), *version, self.held.get(name) == Some(version)))
+        self.wanted.iter().map(|(name, wanted)| (name.as_str(), wanted.version, self.holds(name, wanted.version)))
+    }
+
+    /// How far the proxy is, for [`super::progress`].
+    pub fn standing(&self) -> Standing {
+        let stuck = self.stuck.iter().map(|(name, good)| {
+            let parts = [self.wanted.get(name), self.held.get(name)].into_iter().flatten();
+            let fault = self.refused.get(name).map(|(_, f)| f.clone()).unwrap_or_default();
+            Stuck {
+                good: *good,
+                parts: parts.map(|h| Arc::clone(&h.parts)).collect(),
+                fault: (name.clone(), fault.field, fault.message),
+            }
+        });
+        Standing {
+            workload: format!("{}/{}", self.client.namespace, self.client.pod),
+            seen: self.seen,
+            confirmed: self.confirmed,
+            concerns: Arc::clone(&self.concerns),
+            before: Arc::clone(&self.before),
+            stuck: stuck.collect(),
+        }
+    }
+
+    fn holds(&self, name: &str, version: u64) -> bool {
+        self.held.get(name).is_some_and(|h| h.version == version)
     }
 
     /// What the proxy refused and what was not changed since.
@@ -151,7 +187,11 @@ impl Session {
         for name in &batch.removed {
             self.held.remove(name);
         }
-        self.held.extend(batch.upserts);
+        for (name, held) in batch.upserts {
+            self.stuck.remove(&name);
+            self.held.insert(name, held);
+        }
+        (self.confirmed, self.before) = (batch.serial, batch.concerns);
         Ok(())
     }
 
@@ -166,13 +206,15 @@ impl Session {
         }
         let fault_of = |name: &str| nack.faults.iter().find(|f| f.resource == name);
         let named = batch.upserts.iter().any(|(name, _)| fault_of(name).is_some());
-        for (name, version) in batch.upserts {
+        for (name, Held { version, .. }) in batch.upserts {
             let fault = match fault_of(&name) {
                 Some(fault) => fault.clone(),
                 // Some other resource of the batch was at fault: this one goes into the next batch.
                 None if named => continue,
                 None => nack.faults.first().cloned().unwrap_or_default(),
             };
+            let good = if self.held.contains_key(&name) { self.confirmed } else { 0 };
+            self.stuck.entry(name.clone()).or_insert(good);
             self.refused.insert(name, (version, fault));
         }
         Ok(())
@@ -182,29 +224,59 @@ impl Session {
     /// stream is sent even if it is empty, so that the proxy knows that it is up to date.
     pub fn next(&mut self, catalogue: &impl Catalogue) -> Option<wire::Update> {
         let wanted = self.wanted(catalogue);
-        self.wanted = wanted.iter().map(|(name, r)| (name.clone(), r.version)).collect();
-        self.refused.retain(|name, (version, _)| self.wanted.get(name) == Some(version));
+        self.look(catalogue, &wanted);
         if self.in_flight.is_some() {
             return None;
         }
-        let is_due =
-            |name: &String, version: u64| self.held.get(name) != Some(&version) && !self.refused.contains_key(name);
-        let resources: Vec<_> =
-            wanted.into_iter().filter(|(name, r)| is_due(name, r.version)).map(|(_, r)| r).collect();
+        let is_due = |p: &Prepared| {
+            let r = &p.resource;
+            !self.holds(&r.name, r.version) && !self.refused.contains_key(&r.name)
+        };
+        let due: Vec<_> = wanted.into_values().filter(|p| is_due(p)).collect();
         // While the proxy keeps an old destination because it refused the new one, it may still need the endpoints
         // of the old one.
         let keeps_old = !self.refused.is_empty();
         let may_go = |name: &str| !(keeps_old && name.starts_with("endpoints/"));
         let is_over = |name: &str| may_go(name) && !self.wanted.contains_key(name);
         let removed: Vec<_> = self.held.keys().filter(|name| is_over(name)).cloned().collect();
-        if resources.is_empty() && removed.is_empty() && self.nonce > 0 {
+        if due.is_empty() && removed.is_empty() && self.nonce > 0 {
+            (self.confirmed, self.before) = (self.seen, Arc::clone(&self.concerns));
             return None;
         }
         self.nonce += 1;
-        let upserts: Vec<_> = resources.iter().map(|r| (r.name.clone(), r.version)).collect();
+        let held = |p: &Arc<Prepared>| Held { version: p.resource.version, parts: Arc::clone(&p.parts) };
+        let upserts: Vec<_> = due.iter().map(|p| (p.resource.name.clone(), held(p))).collect();
         let digest = self.digest_after(&upserts, &removed);
-        self.in_flight = Some(Batch { nonce: self.nonce, upserts, removed: removed.clone() });
+        self.in_flight = Some(Batch {
+            nonce: self.nonce,
+            upserts,
+            removed: removed.clone(),
+            serial: self.seen,
+            concerns: Arc::clone(&self.concerns),
+        });
+        let resources = due.iter().map(|p| p.resource.clone()).collect();
         Some(wire::Update { nonce: self.nonce, resources, removed, digest })
+    }
+
+    /// Notes what the proxy shall hold from now on.
+    fn look(&mut self, catalogue: &impl Catalogue, wanted: &BTreeMap<String, Arc<Prepared>>) {
+        self.seen = catalogue.serial();
+        let concerns: Concerns = wanted.values().flat_map(|p| p.parts.iter().cloned()).collect();
+        self.concerns = catalogue.shared(concerns);
+        self.wanted = wanted
+            .iter()
+            .map(|(name, p)| (name.clone(), Held { version: p.resource.version, parts: Arc::clone(&p.parts) }))
+            .collect();
+        for (name, wanted) in &self.wanted {
+            // The same content may have come about in another way.
+            if let Some(held) = self.held.get_mut(name).filter(|h| h.version == wanted.version) {
+                held.parts = Arc::clone(&wanted.parts);
+            }
+        }
+        let (wanted, held) = (&self.wanted, &self.held);
+        let version = |all: &BTreeMap<String, Held>, name: &str| all.get(name).map(|h| h.version);
+        self.refused.retain(|name, (refused, _)| version(wanted, name) == Some(*refused));
+        self.stuck.retain(|name, _| wanted.contains_key(name) && version(wanted, name) != version(held, name));
     }
 
     fn take(&mut self, nonce: u64) -> Result<Batch, SessionError> {
@@ -217,47 +289,37 @@ impl Session {
         }
     }
 
-    fn digest_after(&self, upserts: &[(String, u64)], removed: &[String]) -> u64 {
-        let mut after: BTreeMap<&str, u64> = self.held.iter().map(|(n, v)| (n.as_str(), *v)).collect();
+    fn digest_after(&self, upserts: &[(String, Held)], removed: &[String]) -> u64 {
+        let mut after: BTreeMap<&str, u64> = self.held.iter().map(|(n, h)| (n.as_str(), h.version)).collect();
         for name in removed {
             after.remove(name.as_str());
         }
-        after.extend(upserts.iter().map(|(n, v)| (n.as_str(), *v)));
+        after.extend(upserts.iter().map(|(n, h)| (n.as_str(), h.version)));
         directory::digest(after.into_iter())
     }
 
     /// Everything that the proxy shall hold.
-    fn wanted(&self, catalogue: &impl Catalogue) -> BTreeMap<String, wire::Resource> {
-        use wire::resource::Body;
+    fn wanted(&self, catalogue: &impl Catalogue) -> BTreeMap<String, Arc<Prepared>> {
         let mut all = BTreeMap::new();
-        let mut put = |name: String, body: Body| {
-            let resource = resource(name.clone(), body);
-            all.insert(name, resource);
+        let mut put = |prepared: Arc<Prepared>| {
+            all.insert(prepared.resource.name.clone(), prepared);
         };
-        put("workload".to_owned(), Body::Workload(catalogue.workload(&self.client)));
-        put("trust".to_owned(), Body::Trust(catalogue.trust()));
-        let prefetched: Vec<_> = catalogue.prefetch(&self.client).into_iter().take(MAX_PREFETCH).collect();
-        let texts: BTreeSet<&String> = self.asked.iter().chain(&self.remembered).chain(&prefetched).collect();
+        put(catalogue.workload(&self.client));
+        put(catalogue.trust());
+        let prefetched = catalogue.prefetch(&self.client);
+        let prefetched = prefetched.iter().take(MAX_PREFETCH);
+        let texts: BTreeSet<&String> = self.asked.iter().chain(&self.remembered).chain(prefetched).collect();
         let mut backends = BTreeSet::new();
         for text in texts {
             let destination = catalogue.destination(&self.client, text);
-            backends.extend(destination.backends.iter().map(|b| b.name.clone()));
-            put(format!("destination/{text}"), Body::Destination(destination));
+            backends.extend(destination.backends().iter().map(|b| b.name.clone()));
+            put(destination);
         }
         for backend in backends {
-            let endpoints = catalogue.endpoints(&backend).unwrap_or_default();
-            put(format!("endpoints/{backend}"), Body::Endpoints(endpoints));
+            put(catalogue.endpoints(&backend));
         }
         all
     }
-}
-
-/// A resource with the hash of its content as version.
-fn resource(name: String, body: wire::resource::Body) -> wire::Resource {
-    let mut resource = wire::Resource { name: String::new(), version: 0, requires: Vec::new(), body: Some(body) };
-    resource.version = directory::version(&resource.encode_to_vec());
-    resource.name = name;
-    resource
 }
 
 #[cfg(test)]

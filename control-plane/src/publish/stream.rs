@@ -110,10 +110,19 @@ impl Registration {
             self.publisher.metrics.pushes.inc();
             self.publisher.metrics.pushed_resources.inc_by(update.resources.len() as u64);
         }
-        (update, state.session.is_waiting())
+        let is_waiting = state.session.is_waiting();
+        drop(state);
+        self.publisher.note_change();
+        (update, is_waiting)
     }
 
     fn handle(&self, request: wire::WatchRequest) -> Result<Said, WatchError> {
+        let said = self.understand(request);
+        self.publisher.note_change();
+        said
+    }
+
+    fn understand(&self, request: wire::WatchRequest) -> Result<Said, WatchError> {
         let publisher: &Publisher = &self.publisher;
         let mut state = self.proxy.state();
         match request.request {

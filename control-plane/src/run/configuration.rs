@@ -57,7 +57,7 @@ pub async fn follow(
         report(&model, count, &metrics, published);
         let model = Arc::new(model);
         before = Some(Arc::clone(&model));
-        publisher.publish(View { model, trust: authority.bundle(clock::unix_now()) });
+        publisher.publish(View::new(model, authority.bundle(clock::unix_now())));
         published = true;
     }
 }

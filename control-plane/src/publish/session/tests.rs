@@ -1,6 +1,9 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::publish::progress::progress;
+use crate::publish::view::{Came, Since};
+use crate::source::{Key, Kind};
 use proptest::prelude::*;
 
 /// A catalogue that a test changes at will: which destination has which backends, which backend which endpoints.
@@ -10,27 +13,46 @@ struct Facts {
     endpoints: BTreeMap<String, u32>,
     prefetch: Vec<String>,
     roots: u8,
+    serial: u64,
+    /// What takes part in a destination.
+    parts: BTreeMap<String, Vec<Arc<Key>>>,
+}
+
+fn prepared(name: String, body: wire::resource::Body) -> Arc<Prepared> {
+    Arc::new(Prepared::new(name, body, Parts::default()))
 }
 
 impl Catalogue for Facts {
-    fn destination(&self, _client: &Client, text: &str) -> wire::Destination {
+    fn serial(&self) -> u64 {
+        self.serial
+    }
+    fn destination(&self, _client: &Client, text: &str) -> Arc<Prepared> {
         let backends = self.destinations.get(text).cloned().unwrap_or_default();
         let backend = |name| wire::Backend { name, ..Default::default() };
         let backends = backends.into_iter().map(backend).collect();
-        wire::Destination { canonical: text.to_owned(), backends, ..Default::default() }
+        let destination = wire::Destination { canonical: text.to_owned(), backends, ..Default::default() };
+        let body = wire::resource::Body::Destination(destination);
+        let parts: Parts = self.parts.get(text).into_iter().flatten().cloned().collect();
+        Arc::new(Prepared::new(format!("destination/{text}"), body, parts))
     }
-    fn endpoints(&self, backend: &str) -> Option<wire::Endpoints> {
-        let port = *self.endpoints.get(backend)?;
-        Some(wire::Endpoints { endpoints: vec![wire::Endpoint { port, ..Default::default() }] })
+    fn endpoints(&self, backend: &str) -> Arc<Prepared> {
+        let port = self.endpoints.get(backend);
+        let endpoints = port.map(|port| wire::Endpoint { port: *port, ..Default::default() }).into_iter().collect();
+        prepared(format!("endpoints/{backend}"), wire::resource::Body::Endpoints(wire::Endpoints { endpoints }))
     }
-    fn workload(&self, client: &Client) -> wire::Workload {
-        wire::Workload { pod: client.pod.clone(), ..Default::default() }
+    fn workload(&self, client: &Client) -> Arc<Prepared> {
+        let workload = wire::Workload { pod: client.pod.clone(), ..Default::default() };
+        prepared("workload".into(), wire::resource::Body::Workload(workload))
     }
-    fn trust(&self) -> wire::TrustBundle {
-        wire::TrustBundle { trust_domain: "cluster.local".into(), roots_der: vec![vec![self.roots]] }
+    fn trust(&self) -> Arc<Prepared> {
+        let trust = wire::TrustBundle { trust_domain: "cluster.local".into(), roots_der: vec![vec![self.roots]] };
+        prepared("trust".into(), wire::resource::Body::Trust(trust))
     }
-    fn prefetch(&self, _client: &Client) -> Vec<String> {
-        self.prefetch.clone()
+    fn prefetch(&self, _client: &Client) -> Arc<[String]> {
+        self.prefetch.as_slice().into()
+    }
+    fn shared(&self, concerns: Concerns) -> Arc<Concerns> {
+        Arc::new(concerns)
     }
 }
 
@@ -180,7 +202,8 @@ proptest! {
             session = self::session(&proxy);
             settle(&mut session, &facts, &mut proxy);
         }
-        let expected = session.wanted(&facts);
+        let expected: BTreeMap<String, wire::Resource> =
+            session.wanted(&facts).into_iter().map(|(name, p)| (name, p.resource.clone())).collect();
         prop_assert_eq!(&proxy.holds, &expected);
         prop_assert!(session.resources().all(|(_, _, acked)| acked));
     }
@@ -316,4 +339,128 @@ fn a_batch_that_only_removes_cannot_be_refused() {
     let update = session.next(&facts).unwrap();
     let nack = wire::Nack { nonce: update.nonce, faults: vec![] };
     assert_eq!(session.on_nack(&nack), Err(SessionError::Removal));
+}
+
+fn key(name: &str) -> Arc<Key> {
+    let key =
+        Key { kind: Kind::VirtualService, namespace: "dev".into(), name: name.into(), group: "causeway.dev".into() };
+    Arc::new(key)
+}
+
+fn since(all: &[(&str, u64)]) -> Since {
+    all.iter().map(|(name, serial)| (key(name), Came { version: *serial, serial: *serial })).collect()
+}
+
+/// `(acked, total)` of one resource on one proxy.
+fn counted(session: &Session, since: &Since, name: &str) -> (u32, u32) {
+    let tally = progress(&[session.standing()], since).tallies.remove(&key(name)).unwrap();
+    assert!(tally.acked <= tally.total, "{tally:?}");
+    (tally.acked, tally.total)
+}
+
+/// A proxy that uses `a:80`, to which `v` is a part, and has it in force as of serial 1.
+fn routed() -> (Facts, Proxy, Session) {
+    let mut facts = Facts { serial: 1, ..Facts::default() };
+    facts.parts.insert("a:80".into(), vec![key("v")]);
+    facts.destinations.insert("a:80".into(), vec!["one".into()]);
+    let mut proxy = Proxy { uses: ["a:80".to_owned()].into(), ..Default::default() };
+    let mut session = session(&proxy);
+    settle(&mut session, &facts, &mut proxy);
+    (facts, proxy, session)
+}
+
+#[test]
+fn a_new_version_is_in_force_once_the_batch_with_it_is_acked() {
+    let (mut facts, mut proxy, mut session) = routed();
+    assert_eq!(counted(&session, &since(&[("v", 1)]), "v"), (1, 1));
+    // The stream has not even looked.
+    let changed = since(&[("v", 2)]);
+    assert_eq!(counted(&session, &changed, "v"), (0, 1));
+    facts.serial = 2;
+    facts.destinations.insert("a:80".into(), vec!["two".into()]);
+    let update = session.next(&facts).unwrap();
+    assert_eq!(counted(&session, &changed, "v"), (0, 1), "on its way is not in force");
+    proxy.apply(&update);
+    session.on_ack(update.nonce).unwrap();
+    assert_eq!(counted(&session, &changed, "v"), (1, 1));
+}
+
+#[test]
+fn what_comes_later_does_not_take_away_what_is_in_force() {
+    let (mut facts, _, mut session) = routed();
+    facts.serial = 2;
+    facts.endpoints.insert("one".into(), 7);
+    assert!(session.next(&facts).is_some());
+    assert_eq!(counted(&session, &since(&[("v", 1)]), "v"), (1, 1));
+}
+
+#[test]
+fn a_proxy_counts_until_it_has_dropped_what_concerned_it() {
+    let (mut facts, mut proxy, mut session) = routed();
+    facts.serial = 2;
+    facts.parts.clear();
+    facts.destinations.insert("a:80".into(), vec!["default".into()]);
+    let moved = since(&[("v", 2)]);
+    let update = session.next(&facts).unwrap();
+    assert_eq!(counted(&session, &moved, "v"), (0, 1), "it still routes by the old version");
+    proxy.apply(&update);
+    session.on_ack(update.nonce).unwrap();
+    assert_eq!(counted(&session, &moved, "v"), (0, 0));
+}
+
+#[test]
+fn a_refusal_holds_back_only_what_took_part_and_only_what_is_newer() {
+    let (mut facts, mut proxy, mut session) = routed();
+    facts.serial = 2;
+    facts.parts.insert("a:80".into(), vec![key("v"), key("w")]);
+    facts.parts.insert("b:80".into(), vec![key("x")]);
+    facts.destinations.insert("a:80".into(), vec!["bad".into()]);
+    session.on_subscribe(&wire::Subscribe { add: vec!["b:80".into()], remove: vec![] }).unwrap();
+    let update = session.next(&facts).unwrap();
+    let fault = wire::Fault { resource: "destination/a:80".into(), field: "routes[0]".into(), message: "no".into() };
+    session.on_nack(&wire::Nack { nonce: update.nonce, faults: vec![fault] }).unwrap();
+    settle(&mut session, &facts, &mut proxy);
+    let now = since(&[("v", 1), ("w", 2), ("x", 2)]);
+    assert_eq!(counted(&session, &now, "v"), (1, 1), "its version is older than what was refused");
+    assert_eq!(counted(&session, &now, "w"), (0, 1));
+    assert_eq!(counted(&session, &now, "x"), (1, 1));
+    let told = progress(&[session.standing()], &now).tallies.remove(&key("w")).unwrap();
+    assert_eq!((told.faults[0].field.as_str(), told.faults[0].message.as_str()), ("routes[0]", "no"));
+    // The next version is refused too: what was good stays what was good.
+    facts.serial = 3;
+    facts.destinations.insert("a:80".into(), vec!["worse".into()]);
+    let update = session.next(&facts).unwrap();
+    assert_eq!(counted(&session, &now, "w"), (0, 1), "not yet answered");
+    session.on_nack(&wire::Nack { nonce: update.nonce, faults: vec![] }).unwrap();
+    assert_eq!((counted(&session, &now, "v"), counted(&session, &now, "w")), ((1, 1), (0, 1)));
+    facts.serial = 4;
+    facts.destinations.insert("a:80".into(), vec!["good".into()]);
+    settle(&mut session, &facts, &mut proxy);
+    assert_eq!(counted(&session, &now, "w"), (1, 1));
+}
+
+#[test]
+fn back_to_what_the_proxy_kept_is_in_force_at_once() {
+    let (mut facts, mut proxy, mut session) = routed();
+    facts.serial = 2;
+    facts.destinations.insert("a:80".into(), vec!["bad".into()]);
+    let update = session.next(&facts).unwrap();
+    session.on_nack(&wire::Nack { nonce: update.nonce, faults: vec![] }).unwrap();
+    facts.serial = 3;
+    facts.destinations.insert("a:80".into(), vec!["one".into()]);
+    settle(&mut session, &facts, &mut proxy);
+    assert_eq!(counted(&session, &since(&[("v", 3)]), "v"), (1, 1));
+}
+
+#[test]
+fn a_resumed_stream_has_nothing_in_force_until_it_is_heard() {
+    let (mut facts, mut proxy, _) = routed();
+    facts.serial = 9;
+    let mut resumed = self::session(&proxy);
+    let known = since(&[("v", 1)]);
+    let update = resumed.next(&facts).unwrap();
+    assert_eq!(counted(&resumed, &known, "v"), (0, 1));
+    proxy.apply(&update);
+    resumed.on_ack(update.nonce).unwrap();
+    assert_eq!(counted(&resumed, &known, "v"), (1, 1));
 }

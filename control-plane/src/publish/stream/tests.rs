@@ -13,7 +13,7 @@ type Requests = mpsc::Sender<Result<wire::WatchRequest, Infallible>>;
 
 fn view(number: u64) -> View {
     let roots_der = vec![number.to_be_bytes().to_vec()];
-    View { model: Arc::new(Model::default()), trust: wire::TrustBundle { trust_domain: "td".into(), roots_der } }
+    View::new(Arc::new(Model::default()), wire::TrustBundle { trust_domain: "td".into(), roots_der })
 }
 
 fn publisher() -> Arc<Publisher> {

@@ -1,0 +1,246 @@
+//! The configuration in force as the streams see it. What one client was answered is kept for all that get the same answer,
+//! so that a change is compiled once, not once for each stream.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use causeway_mesh::{directory, wire};
+use prost::Message as _;
+
+use crate::compile::{Client, Model, Parts};
+use crate::source::Key;
+
+/// Keys of all resources that concern a proxy.
+pub type Concerns = BTreeSet<Arc<Key>>;
+
+/// One resource of the wire, ready to be sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prepared {
+    /// With the hash of its content as version.
+    pub resource: wire::Resource,
+    /// Resources of the user's API that took part in it.
+    pub parts: Parts,
+}
+
+impl Prepared {
+    /// Names it and gives it its version.
+    pub fn new(name: String, body: wire::resource::Body, parts: Parts) -> Self {
+        let mut resource = wire::Resource { name: String::new(), version: 0, requires: Vec::new(), body: Some(body) };
+        resource.version = directory::version(&resource.encode_to_vec());
+        resource.name = name;
+        Self { resource, parts }
+    }
+
+    /// Backends that it names, if it is a destination.
+    pub fn backends(&self) -> &[wire::Backend] {
+        match &self.resource.body {
+            Some(wire::resource::Body::Destination(destination)) => &destination.backends,
+            _ => &[],
+        }
+    }
+}
+
+/// Where a session looks up what its proxy shall hold.
+pub trait Catalogue {
+    /// Grows with each configuration that is put in force.
+    fn serial(&self) -> u64;
+    /// What traffic of `client` to `text` becomes.
+    fn destination(&self, client: &Client, text: &str) -> Arc<Prepared>;
+    /// Endpoints of a backend that a destination names.
+    fn endpoints(&self, backend: &str) -> Arc<Prepared>;
+    /// What concerns the client's own workload.
+    fn workload(&self, client: &Client) -> Arc<Prepared>;
+    /// The trust bundle.
+    fn trust(&self) -> Arc<Prepared>;
+    /// What the client will most likely use.
+    fn prefetch(&self, client: &Client) -> Arc<[String]>;
+    /// The same set, shared with all who have an equal one.
+    fn shared(&self, concerns: Concerns) -> Arc<Concerns>;
+}
+
+/// What is in force of a resource, and since which [`Catalogue::serial`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Came {
+    /// [`crate::compile::Subject::version`]
+    pub version: u64,
+    /// Serial of the first configuration that has it.
+    pub serial: u64,
+}
+
+/// By resource.
+pub type Since = BTreeMap<Arc<Key>, Came>;
+
+/// The configuration in force, immutable but for what it remembers.
+#[derive(Debug)]
+pub struct View {
+    /// What the resources say.
+    pub model: Arc<Model>,
+    /// The roots in force.
+    pub trust: wire::TrustBundle,
+    pub(super) serial: u64,
+    pub(super) since: Arc<Since>,
+    /// By namespace, labels where they matter, and text.
+    destinations: RwLock<HashMap<String, Arc<Prepared>>>,
+    endpoints: RwLock<HashMap<String, Arc<Prepared>>>,
+    prefetched: RwLock<HashMap<String, Arc<[String]>>>,
+    shared: RwLock<HashSet<Arc<Concerns>>>,
+    prepared_trust: Arc<Prepared>,
+}
+
+impl View {
+    /// A configuration, not yet in force.
+    pub fn new(model: Arc<Model>, trust: wire::TrustBundle) -> Self {
+        let body = wire::resource::Body::Trust(trust.clone());
+        Self {
+            model,
+            trust,
+            serial: 0,
+            since: Arc::default(),
+            destinations: RwLock::default(),
+            endpoints: RwLock::default(),
+            prefetched: RwLock::default(),
+            shared: RwLock::default(),
+            prepared_trust: Arc::new(Prepared::new("trust".to_owned(), body, Parts::default())),
+        }
+    }
+
+    /// Comes after `before`, in force from `serial` on.
+    pub(super) fn after(mut self, before: Option<&Self>, serial: u64) -> Self {
+        self.serial = serial;
+        self.since = match before {
+            Some(before) if Arc::ptr_eq(&before.model, &self.model) => Arc::clone(&before.since),
+            _ => {
+                let known = before.map(|b| &*b.since);
+                Arc::new(since(self.model.subjects().iter().map(|(k, s)| (k, s.version)), known, serial))
+            }
+        };
+        self
+    }
+
+    /// What is in force of each resource of the user's API, and since when.
+    pub fn since(&self) -> &Since {
+        &self.since
+    }
+
+    /// The resources that would concern a proxy of `client` that uses `texts`.
+    pub fn concerns<'a>(&self, client: &Client, texts: impl IntoIterator<Item = &'a String>) -> Arc<Concerns> {
+        let mut concerns: Concerns = self.model.workload_parts(client).iter().cloned().collect();
+        let mut add = |text: &str| concerns.extend(self.destination(client, text).parts.iter().cloned());
+        self.prefetch(client).iter().for_each(|text| add(text));
+        texts.into_iter().for_each(|text| add(text));
+        self.shared(concerns)
+    }
+
+    fn scope(&self, client: &Client, text: &str) -> String {
+        let mut key = format!("{}\0{text}", client.namespace);
+        if self.model.looks_at_labels() {
+            for (label, value) in self.model.labels(client).into_iter().flatten() {
+                key.extend(["\0", label, "=", value]);
+            }
+        }
+        key
+    }
+}
+
+/// When each version came: as before where it is the same, else now.
+fn since<'a>(versions: impl Iterator<Item = (&'a Arc<Key>, u64)>, before: Option<&Since>, serial: u64) -> Since {
+    let came = |key: &Arc<Key>, version| {
+        let known = before.and_then(|b| b.get(key)).filter(|c| c.version == version);
+        known.copied().unwrap_or(Came { version, serial })
+    };
+    versions.map(|(key, version)| (Arc::clone(key), came(key, version))).collect()
+}
+
+/// What is kept under `key`, made and kept where it is not there.
+fn kept<V: ?Sized>(all: &RwLock<HashMap<String, Arc<V>>>, key: &str, make: impl FnOnce() -> Arc<V>) -> Arc<V> {
+    if let Some(found) = all.read().unwrap_or_else(PoisonError::into_inner).get(key) {
+        return Arc::clone(found);
+    }
+    // Made outside the lock: another stream may make it too, and the first one is kept.
+    let made = make();
+    Arc::clone(all.write().unwrap_or_else(PoisonError::into_inner).entry(key.to_owned()).or_insert(made))
+}
+
+impl Catalogue for View {
+    fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    fn destination(&self, client: &Client, text: &str) -> Arc<Prepared> {
+        kept(&self.destinations, &self.scope(client, text), || {
+            let (found, parts) = self.model.destination_and_parts(client, text);
+            let body = wire::resource::Body::Destination(found);
+            Arc::new(Prepared::new(format!("destination/{text}"), body, parts))
+        })
+    }
+
+    fn endpoints(&self, backend: &str) -> Arc<Prepared> {
+        kept(&self.endpoints, backend, || {
+            let found = self.model.endpoints(backend).unwrap_or_default();
+            let body = wire::resource::Body::Endpoints(found);
+            Arc::new(Prepared::new(format!("endpoints/{backend}"), body, Parts::default()))
+        })
+    }
+
+    fn workload(&self, client: &Client) -> Arc<Prepared> {
+        let body = wire::resource::Body::Workload(self.model.workload(client));
+        Arc::new(Prepared::new("workload".to_owned(), body, self.model.workload_parts(client)))
+    }
+
+    fn trust(&self) -> Arc<Prepared> {
+        Arc::clone(&self.prepared_trust)
+    }
+
+    fn prefetch(&self, client: &Client) -> Arc<[String]> {
+        kept(&self.prefetched, &client.namespace, || self.model.prefetch(client).into())
+    }
+
+    fn shared(&self, concerns: Concerns) -> Arc<Concerns> {
+        if let Some(found) = self.shared.read().unwrap_or_else(PoisonError::into_inner).get(&concerns) {
+            return Arc::clone(found);
+        }
+        let made = Arc::new(concerns);
+        let mut all = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = all.get(&made) {
+            return Arc::clone(found);
+        }
+        all.insert(Arc::clone(&made));
+        made
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Kind;
+
+    fn key(name: &str) -> Arc<Key> {
+        let key = Key {
+            kind: Kind::VirtualService,
+            namespace: "dev".into(),
+            name: name.into(),
+            group: "causeway.dev".into(),
+        };
+        Arc::new(key)
+    }
+
+    #[test]
+    fn a_version_came_with_the_first_configuration_that_has_it() {
+        let (a, b) = (key("a"), key("b"));
+        let first = since([(&a, 1), (&b, 1)].into_iter(), None, 5);
+        let second = since([(&a, 1), (&b, 2)].into_iter(), Some(&first), 6);
+        assert_eq!((second[&a].serial, second[&b].serial), (5, 6));
+        // Back to what it was before is another change.
+        let third = since([(&b, 1)].into_iter(), Some(&second), 7);
+        assert_eq!(third.len(), 1);
+        assert_eq!(third[&b], Came { version: 1, serial: 7 });
+    }
+
+    #[test]
+    fn equal_sets_are_one() {
+        let view = View::new(Arc::default(), wire::TrustBundle::default());
+        let one = view.shared([key("a"), key("b")].into());
+        assert!(Arc::ptr_eq(&one, &view.shared([key("b"), key("a")].into())));
+        assert!(!Arc::ptr_eq(&one, &view.shared([key("a")].into())));
+    }
+}
