@@ -10,6 +10,7 @@ mod hosted;
 pub mod install;
 pub mod status;
 pub mod terminal;
+pub mod uninstall;
 pub mod validate;
 
 use std::ffi::OsString;
@@ -59,6 +60,8 @@ enum Command {
     Demo(demo::Settings),
     /// Install Causeway into a cluster, or print what that would apply.
     Install(Box<install::Settings>),
+    /// Show what an installation left in a cluster, or remove it all.
+    Uninstall(uninstall::Settings),
     /// Check YAML files and folders offline, with the code that the control plane itself uses.
     Validate(validate::Settings),
     /// Show the certificate and the roots that a proxy holds.
@@ -85,6 +88,7 @@ pub fn main_from(args: Vec<OsString>) -> ExitCode {
     let result = match arguments.command {
         Command::Demo(settings) => demo::run(&settings, style, &mut out),
         Command::Install(settings) => install::run(&settings, style, &mut out),
+        Command::Uninstall(settings) => uninstall::run(&settings, style, &mut out),
         Command::Validate(settings) => validate::run(&settings, style, &mut out),
         Command::Certs(settings) => certs::run(&settings, style, &mut out),
         Command::Status(settings) => status::run(&settings, style, &mut out),
