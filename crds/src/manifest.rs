@@ -62,6 +62,11 @@ fn manifest<K: CustomResourceExt + Resource<DynamicType = ()>>() -> Manifest {
     Manifest { name: format!("{}.causeway.dev", K::plural(&())), kind: K::kind(&()).into_owned(), definition }
 }
 
+/// Longest text and list where the type says nothing narrower. Everything is bounded, so that no peer's object costs more
+/// to judge, store and compile than this.
+const LONGEST_TEXT: u64 = 1024;
+const LONGEST_LIST: u64 = 256;
+
 /// Removes defaults (nothing is defaulted), null (absent is absent) and formats that Kubernetes does not know; within a
 /// spec keeps unknown fields, so that they are reported rather than pruned.
 fn tidy(schema: &mut Value, keep_unknown: bool) {
@@ -73,6 +78,9 @@ fn tidy(schema: &mut Value, keep_unknown: bool) {
     }
     if let Some(choices) = object.get_mut("enum").and_then(Value::as_array_mut) {
         choices.retain(|c| !c.is_null());
+    }
+    if keep_unknown {
+        bound(object);
     }
     if keep_unknown && object.contains_key("properties") {
         object.insert("x-kubernetes-preserve-unknown-fields".into(), json!(true));
@@ -88,6 +96,15 @@ fn tidy(schema: &mut Value, keep_unknown: bool) {
     }
 }
 
+fn bound(object: &mut Map<String, Value>) {
+    let (limit, most) = match object.get("type").and_then(Value::as_str) {
+        Some("string") if !object.contains_key("enum") => ("maxLength", LONGEST_TEXT),
+        Some("array") => ("maxItems", LONGEST_LIST),
+        _ => return,
+    };
+    object.entry(limit).or_insert_with(|| json!(most));
+}
+
 /// Maps of the user get a limit, so that the cost of rules over them is bounded.
 fn bound_map(object: &mut Map<String, Value>) {
     if object.get("additionalProperties").is_some_and(Value::is_object) && !object.contains_key("maxProperties") {
@@ -96,7 +113,7 @@ fn bound_map(object: &mut Map<String, Value>) {
             && value.get("type").and_then(Value::as_str) == Some("string")
             && !value.contains_key("maxLength")
         {
-            value.insert("maxLength".into(), json!(1024));
+            value.insert("maxLength".into(), json!(LONGEST_TEXT));
         }
     }
 }
@@ -120,8 +137,8 @@ fn add_rules(definition: &mut Value, kind: &str) {
             "message": "the action CUSTOM needs a provider"
         }]),
         "PeerAuthentication" => json!([{
-            "rule": "!has(self.portLevelMtls) || self.portLevelMtls.all(p, p.matches('^[0-9]{1,5}$'))",
-            "message": "the keys of portLevelMtls are port numbers"
+            "rule": "!has(self.portLevelMtls) || self.portLevelMtls.all(p, p.matches('^[1-9][0-9]{0,4}$') && int(p) <= 65535)",
+            "message": "the keys of portLevelMtls are port numbers, 1 to 65535"
         }]),
         _ => return,
     };

@@ -122,3 +122,23 @@ fn the_policy_of_a_subset_is_checked_like_that_of_the_rule() {
     let found = only("DestinationRule", json!({"host": "a", "subsets": [subset]}));
     assert_eq!(found.path, "spec.subsets[0].trafficPolicy.outlierDetection");
 }
+
+#[test]
+fn everything_that_a_peer_can_send_is_bounded() {
+    fn walk(schema: &Value, path: &str) {
+        let has = |name: &str| schema.get(name).is_some();
+        match schema.get("type").and_then(Value::as_str) {
+            Some("string") => assert!(has("maxLength") || has("enum"), "{path} has no maxLength"),
+            Some("array") => assert!(has("maxItems"), "{path} has no maxItems"),
+            Some("object") => assert!(has("properties") || has("maxProperties"), "{path} has no maxProperties"),
+            _ => {}
+        }
+        for (name, inner) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            walk(inner, &format!("{path}.{name}"));
+        }
+        for part in ["items", "additionalProperties"] {
+            schema.get(part).into_iter().for_each(|inner| walk(inner, &format!("{path}[]")));
+        }
+    }
+    manifests().iter().for_each(|m| walk(m.spec_schema().unwrap(), &m.kind));
+}
