@@ -3,11 +3,14 @@
 pub mod address;
 pub mod admin;
 pub mod certs;
+pub mod check;
 mod clock;
 pub mod cluster;
+mod conditions;
 pub mod demo;
 mod hosted;
 pub mod install;
+pub mod replicas;
 pub mod status;
 pub mod terminal;
 pub mod uninstall;
@@ -62,6 +65,8 @@ enum Command {
     Install(Box<install::Settings>),
     /// Show what an installation left in a cluster, or remove it all.
     Uninstall(uninstall::Settings),
+    /// Say what is wrong with a cluster, before and after the installation, and what to do about it.
+    Check(check::Settings),
     /// Check YAML files and folders offline, with the code that the control plane itself uses.
     Validate(validate::Settings),
     /// Show the certificate and the roots that a proxy holds.
@@ -89,6 +94,7 @@ pub fn main_from(args: Vec<OsString>) -> ExitCode {
         Command::Demo(settings) => demo::run(&settings, style, &mut out),
         Command::Install(settings) => install::run(&settings, style, &mut out),
         Command::Uninstall(settings) => uninstall::run(&settings, style, &mut out),
+        Command::Check(settings) => check::run(&settings, style, &mut out),
         Command::Validate(settings) => validate::run(&settings, style, &mut out),
         Command::Certs(settings) => certs::run(&settings, style, &mut out),
         Command::Status(settings) => status::run(&settings, style, &mut out),

@@ -67,6 +67,30 @@ pub fn size() -> Option<(u16, u16)> {
     std::io::stdout().is_terminal().then_some((width.0, height.0))
 }
 
+/// Columns to lay text out for: the terminal's, but no line gets longer than is good to read; 100 where there is none.
+pub fn columns() -> usize {
+    size().map_or(100, |(columns, _)| usize::from(columns).clamp(40, 120))
+}
+
+/// `text` in lines of at most `columns`, broken at spaces; a longer word has a line of its own. Only for text without
+/// colours.
+pub fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if width(line) + 1 + width(word) <= columns => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    if lines.is_empty() {
+        lines.push(String::new());
+    }
+    lines
+}
+
 /// Number of columns that `text` takes, colours not counted. Every character here is one column wide.
 pub fn width(text: &str) -> usize {
     let mut columns = 0;
@@ -151,6 +175,13 @@ mod tests {
         assert_eq!(width(&painted), 9);
         assert_eq!(width(&pad(&painted, 12)), 12);
         assert_eq!(Style::PLAIN.paint(Ink::Bad, "x"), "x");
+    }
+
+    #[test]
+    fn text_is_broken_at_spaces() {
+        assert_eq!(wrap("one two  three", 7), ["one two", "three"]);
+        assert_eq!(wrap("incomprehensible", 4), ["incomprehensible"]);
+        assert_eq!(wrap("", 4), [""]);
     }
 
     #[test]
