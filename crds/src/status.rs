@@ -18,6 +18,8 @@ pub struct Status {
     pub acked: Option<u32>,
     /// Proxies that it concerns.
     pub total: Option<u32>,
+    /// Both, as `kubectl get` shows them: `3/3`.
+    pub proxies: Option<String>,
     /// Hosts as they were resolved, e.g. `prodsvc.prod.svc.cluster.local`.
     #[schemars(length(max = 256))]
     pub resolved_hosts: Vec<String>,
