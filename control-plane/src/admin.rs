@@ -34,6 +34,7 @@ Causeway control plane
 /healthz      200 while the process serves
 /readyz       200 once the configuration is read and the listener is up; else 503 and what is awaited
 /metrics      OpenMetrics
+/status       this process: version, pod, source, whether it leads and is ready, and what it waits for
 /resources    what is in force, by kind
 /problems     what is wrong with the configuration: file, line, field, and what to do
 /proxies      connected proxies, and which of their resources each has put in force
@@ -46,9 +47,21 @@ Causeway control plane
 #[derive(Clone)]
 pub enum Face {
     /// Everything; for a loopback address.
-    Admin(Arc<Authority>),
+    Admin(Arc<Replica>),
     /// `/healthz`, `/readyz` and `/metrics` alone; for kubelet and Prometheus, where others can come too.
     Health,
+}
+
+/// What is shown of this process alone.
+pub struct Replica {
+    /// The CA.
+    pub authority: Arc<Authority>,
+    /// Name of its pod.
+    pub pod: String,
+    /// Where its configuration comes from: `directory` or `kubernetes`.
+    pub source: &'static str,
+    /// Whether it is the one that writes; None where there is nothing to write.
+    pub leader: Option<watch::Receiver<bool>>,
 }
 
 /// What the views show.
@@ -110,19 +123,20 @@ impl Admin {
                 Some(what) => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("waiting for {what}\n")),
             },
             ("/metrics", _) => self.metrics(),
-            (path, Face::Admin(authority)) => self.view(path, request.uri().query().unwrap_or_default(), authority),
+            (path, Face::Admin(replica)) => self.view(path, request.uri().query().unwrap_or_default(), replica),
             (_, Face::Health) => reply(StatusCode::NOT_FOUND, TEXT, "not found\n"),
         }
     }
 
-    fn view(&self, path: &str, query: &str, authority: &Authority) -> Response<Full<Bytes>> {
+    fn view(&self, path: &str, query: &str, replica: &Replica) -> Response<Full<Bytes>> {
         let json = |text: String| reply(StatusCode::OK, JSON, text + "\n");
         match path {
             "/" => reply(StatusCode::OK, TEXT, CATALOGUE),
+            "/status" => json(views::status(replica, self.awaited())),
             "/resources" => json(views::resources(&self.publisher)),
             "/problems" => json(views::problems(&self.publisher)),
             "/proxies" => json(views::proxies(&self.publisher)),
-            "/trust" => json(views::trust(authority, clock::unix_now())),
+            "/trust" => json(views::trust(&replica.authority, clock::unix_now())),
             "/destination" => match views::destination(&self.publisher, query) {
                 Ok(text) => json(text),
                 Err(what) => reply(StatusCode::BAD_REQUEST, TEXT, what + "\n"),

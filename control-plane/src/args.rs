@@ -219,3 +219,28 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     let number: u64 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| bad())?;
     number.checked_mul(seconds).filter(|s| *s > 0).map(Duration::from_secs).ok_or_else(bad)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn served(line: &[&str]) -> Option<Args> {
+        let line = ["causeway-control-plane"].iter().chain(line);
+        Cli::try_parse_from(line).ok().and_then(|cli| cli.serve)
+    }
+
+    #[test]
+    fn to_serve_needs_a_source_and_a_state_and_no_more() {
+        assert!(served(&["--source", "dir:a"]).is_none());
+        let args = served(&["--source", "dir:a", "--state", "b"]).unwrap();
+        assert_eq!(args.source, Source::Directory("a".into()));
+        let args = served(&["--source", "kubernetes", "--state", "b", "--pod-name", "cp-1"]).unwrap();
+        assert_eq!((args.source, args.kubernetes.pod_name.as_str()), (Source::Kubernetes, "cp-1"));
+    }
+
+    #[test]
+    fn a_subcommand_needs_no_flags_of_serving() {
+        let cli = Cli::try_parse_from(["x", "token", "--state", "s", "dev/web"]).unwrap();
+        assert!(matches!(cli.command, Some(Command::Token(_))));
+    }
+}

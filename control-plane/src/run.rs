@@ -1,7 +1,7 @@
 //! Puts the parts together, and takes them down in order.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::admin::{self, Admin, Face};
+use crate::admin::{self, Admin, Face, Replica};
 use crate::args::{Args, Source, Verdict};
 use crate::ca::{Authority, CaFiles};
 use crate::clock;
@@ -89,7 +89,8 @@ struct Grounds {
     tokens: TokenReviewer,
     /// Gives the source its task.
     events: mpsc::Receiver<Vec<Event>>,
-    leaving: Option<JoinHandle<()>>,
+    /// Whether this replica writes, and the task that gives the Lease back; None where nothing is written.
+    election: Option<(watch::Receiver<bool>, JoinHandle<()>)>,
     resources: watch::Sender<Option<Arc<Resources>>>,
 }
 
@@ -117,7 +118,7 @@ impl Running {
             Source::Directory(path) => directory(args, path.clone(), state, &mut background)?,
             Source::Kubernetes => kubernetes::grounds(args, state, &foundation, &mut background).await?,
         };
-        let Grounds { authority, tokens, events, leaving, resources } = grounds;
+        let Grounds { authority, tokens, events, election, resources } = grounds;
         let (metrics, publisher) = (foundation.metrics.clone(), Arc::clone(&foundation.publisher));
         let (renew_at, config) = renewal::server_config(&authority, &metrics, clock::unix_now())?;
         let tls = watch::Sender::new(config);
@@ -139,7 +140,11 @@ impl Running {
             resources,
         ));
         background.spawn(renewal::renew(Arc::clone(&authority), publisher, tls, renew_at, metrics));
-        background.spawn(admin::serve(foundation.pages(Face::Admin(authority)), admin_listener));
+        let (leader, leaving) = election.unzip();
+        let pod = args.kubernetes.pod_name.clone();
+        let source = if leader.is_some() { "kubernetes" } else { "directory" };
+        let face = Face::Admin(Arc::new(Replica { authority, pod, source, leader }));
+        background.spawn(admin::serve(foundation.pages(face), admin_listener));
         gate.open();
         tracing::info!(%listen, %admin, trust_domain = args.trust_domain, "control plane serves");
         Ok(Self { listen, admin, draining, server, background, leaving, _lock: lock })
@@ -219,18 +224,25 @@ fn directory(
     let (sender, events) = mpsc::channel(16);
     background.spawn(directory::watch(path, sender));
     let tokens = TokenReviewer::Local(tokens);
-    Ok(Grounds { authority, tokens, events, leaving: None, resources: watch::Sender::default() })
+    Ok(Grounds { authority, tokens, events, election: None, resources: watch::Sender::default() })
 }
 
 fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    let listen = || {
+    let listen = |address: SocketAddr| {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         // All proxies of a mesh may come back at once.
         socket.listen(4096)
     };
-    listen().with_context(|| format!("{flag} {address} cannot be bound"))
+    let bound = match listen(address) {
+        // Every address, on a machine without IPv6: those of IPv4 then.
+        Err(_) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+            listen(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()))
+        }
+        bound => bound,
+    };
+    bound.with_context(|| format!("{flag} {address} cannot be bound"))
 }
 
 fn settings(args: &Args) -> Settings {

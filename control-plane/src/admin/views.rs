@@ -6,10 +6,24 @@ use causeway_mesh::wire;
 use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::Replica;
 use crate::ca::Authority;
 use crate::clock::rfc3339;
 use crate::compile::Client;
 use crate::publish::{Proxy, Publisher, Session, View};
+
+/// `/status`; `awaited` is what readiness waits for.
+pub fn status(replica: &Replica, awaited: Option<&str>) -> String {
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pod": replica.pod,
+        "source": replica.source,
+        "leader": replica.leader.as_ref().is_some_and(|leader| *leader.borrow()),
+        "ready": awaited.is_none(),
+        "awaited": awaited,
+    })
+    .to_string()
+}
 
 /// `/resources`
 pub fn resources(publisher: &Publisher) -> String {

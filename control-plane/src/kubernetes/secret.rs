@@ -11,7 +11,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use tokio::sync::watch;
 
 use super::{ANSWER_DEADLINE, MANAGED_BY, NAME, NAMESPACE, is_status, trust};
-use crate::ca::{CaError, CaProblem, EXTRA_ROOTS_FILE, Material, Root};
+use crate::ca::{CaError, CaProblem, Delivery, EXTRA_ROOTS_FILE, Material, Root};
 use crate::clock;
 
 /// How often the Secret is read again.
@@ -73,12 +73,22 @@ pub enum SecretError {
     Ca(#[from] CaError),
 }
 
-/// Waits until there is a CA: reads the Secret, or makes it where this cluster never had one.
-pub async fn open(client: &Client, name: &str, trust_domain: &str) -> Sender {
+/// Waits until there is a CA that `judge` takes: reads the Secret, or makes it where this cluster never had one.
+pub async fn open<T>(
+    client: &Client,
+    name: &str,
+    trust_domain: &str,
+    judge: impl Fn(Delivery) -> Result<T, CaError>,
+) -> (Sender, T) {
     let (mut failures, mut last_error) = (0, String::new());
     loop {
-        let error = match read_or_make(client, name, trust_domain, clock::unix_now()).await {
-            Ok(material) => return watch::Sender::new(Ok(Arc::new(material))),
+        let found = read_or_make(client, name, trust_domain, clock::unix_now()).await;
+        let judged = found.and_then(|material| {
+            let (sender, delivery) = watch::channel(Ok(Arc::new(material)));
+            Ok((sender, judge(delivery)?))
+        });
+        let error = match judged {
+            Ok(opened) => return opened,
             Err(error) => error.to_string(),
         };
         if last_error != error {

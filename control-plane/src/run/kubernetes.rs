@@ -91,9 +91,10 @@ pub(super) async fn grounds(
 ) -> anyhow::Result<Grounds> {
     let client = kubernetes::client().await?;
     let draining = foundation.draining.clone();
-    let delivery = secret::open(&client, &args.kubernetes.ca_secret, &args.trust_domain).await;
-    let files = CaFiles::Secret(delivery.subscribe());
-    let authority = Authority::open(state, files, &args.trust_domain, args.leaf_ttl, clock::unix_now())?;
+    let (trust_domain, leaf_ttl) = (&args.trust_domain, args.leaf_ttl);
+    let judge =
+        |delivery| Authority::open(state.clone(), CaFiles::Secret(delivery), trust_domain, leaf_ttl, clock::unix_now());
+    let (delivery, authority) = secret::open(&client, &args.kubernetes.ca_secret, trust_domain, judge).await;
     let authority = Arc::new(authority);
 
     let (leader, leaving) =
@@ -108,7 +109,7 @@ pub(super) async fn grounds(
         publisher: Arc::clone(&foundation.publisher),
         resources: resources.subscribe(),
         authority: Arc::clone(&authority),
-        leader,
+        leader: leader.clone(),
         metrics: foundation.metrics.clone(),
         readiness: foundation.readiness.clone(),
         draining,
@@ -116,5 +117,5 @@ pub(super) async fn grounds(
     parts.start(background).await?;
     admission(args, &parts, background)?;
     let tokens = TokenReviewer::Kubernetes(KubernetesTokens::new(client, foundation.metrics.clone()));
-    Ok(Grounds { authority, tokens, events, leaving: Some(leaving), resources })
+    Ok(Grounds { authority, tokens, events, election: Some((leader, leaving)), resources })
 }
