@@ -3,7 +3,7 @@
 
 use anyhow::{Context, bail};
 use kube::Api;
-use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::api::{DynamicObject, ObjectMeta, Patch, PatchParams};
 
 use crate::cluster::{CONTROL_PLANE, Cluster, NAMESPACE};
 use crate::install::manifest::Object;
@@ -124,11 +124,20 @@ pub async fn apply<'o>(cluster: &Cluster, objects: impl Iterator<Item = &'o Obje
         let after = cluster.ask(api.patch(object.name(), &parameters, &patch)).await.with_context(|| object.title())?;
         match before {
             None => done.created += 1,
-            Some(before) if before.metadata.resource_version == after.metadata.resource_version => done.unchanged += 1,
+            Some(before) if is_as_before(&before.metadata, &after.metadata) => done.unchanged += 1,
             Some(_) => done.changed += 1,
         }
     }
     Ok(done)
+}
+
+/// Whether our apply changed nothing. Somebody else may have, between the look and the apply: a status, for example.
+fn is_as_before(before: &ObjectMeta, after: &ObjectMeta) -> bool {
+    let ours = |metadata: &ObjectMeta| {
+        let entry = metadata.managed_fields.iter().flatten().find(|e| e.manager.as_deref() == Some(MANAGER));
+        entry.map(|e| (e.time.clone(), e.fields_v1.clone()))
+    };
+    before.resource_version == after.resource_version || ours(before).is_some() && ours(before) == ours(after)
 }
 
 #[cfg(test)]
