@@ -20,7 +20,7 @@ mod workload;
 use annotations::Tuning;
 use settle::{Place, settled};
 pub use warn::warnings;
-pub use workload::inject_object;
+pub use workload::{Place as WorkloadPlace, inject_object, place};
 
 /// Label of a Pod that has been injected.
 pub const INJECTED_LABEL: &str = "causeway.dev/injected";

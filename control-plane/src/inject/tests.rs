@@ -353,10 +353,11 @@ fn whatever_makes_pods_is_injected_at_its_template() {
         };
         object["apiVersion"] = json!(api);
         object["kind"] = json!(kind);
-        assert_eq!(inject_object(&mut object, &settings()), Ok(true), "{kind}");
+        let place = place(&object).unwrap();
+        assert_eq!(place.pointer, pointer);
+        assert_eq!(inject_object(&mut object, place, &settings()), Ok(true), "{kind}");
         assert_eq!(object.pointer(pointer).unwrap()["spec"]["initContainers"][1]["name"], PROXY);
-        assert_eq!(inject_object(&mut object, &settings()), Ok(false), "{kind} again");
+        assert_eq!(inject_object(&mut object, place, &settings()), Ok(false), "{kind} again");
     }
-    let mut service = json!({"apiVersion": "v1", "kind": "Service", "spec": {}});
-    assert_eq!(inject_object(&mut service, &settings()), Ok(false));
+    assert_eq!(place(&json!({"apiVersion": "v1", "kind": "Service", "spec": {}})), None);
 }

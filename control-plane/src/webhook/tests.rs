@@ -1,13 +1,21 @@
 #![allow(clippy::unwrap_used)]
+use std::sync::Arc;
+use std::time::Duration;
+
 use base64::Engine as _;
+use causeway_mesh::svid;
 use proptest::prelude::*;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::UnixTime;
 use serde_json::{Value, json};
 
 use super::{CONFIGURATION, SERVER_NAMES, VALIDATOR, bundle, review, validate};
+use crate::ca::{Authority, CaFiles};
 use crate::index::Resources;
 use crate::source::read::{self, Outcome};
 use crate::source::resource::Origin;
 use crate::source::{Event, yaml};
+use crate::state::StateDir;
 use crate::{compile, inject, kubernetes};
 
 fn injection() -> inject::Settings {
@@ -184,6 +192,29 @@ fn an_edit_is_refused_for_what_it_makes_wrong_not_for_what_was() {
     assert_eq!((codes(&found.errors), codes(&found.warnings)), (vec![], vec!["invalid_duration"]));
     edited["spec"]["http"][0]["match"] = json!([{"uri": {"regex": "("}}]);
     assert_eq!(codes(&judged(&edited, Some(&was), None).errors), ["invalid_regex"]);
+}
+
+/// The rule is the one by which a proxy judges its peers.
+#[test]
+fn the_listeners_certificate_is_no_identity_to_a_proxy() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = StateDir::open(directory.path()).unwrap();
+    let now = crate::clock::unix_now();
+    let day = Duration::from_secs(86_400);
+    let authority = Arc::new(Authority::open(state, CaFiles::Own, "cluster.local", day, now).unwrap());
+    let roots = authority.roots_source()().unwrap();
+    let at = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now).unwrap()));
+    let judged = |key: &CertifiedKey| {
+        let (leaf, rest) = key.cert.split_first().unwrap();
+        [svid::Usage::Server, svid::Usage::Client].map(|usage| svid::verify(&roots, leaf, rest, at, usage))
+    };
+    let (serving, issued) = authority.serving_key(&SERVER_NAMES, now).unwrap();
+    for refused in judged(&serving) {
+        assert!(matches!(refused, Err(svid::SvidError::San(_))), "{refused:?}");
+    }
+    assert!(issued.not_after <= now + 86_400);
+    let (own, _) = authority.server_key(now).unwrap();
+    assert!(judged(&own).iter().all(Result::is_ok));
 }
 
 #[test]
