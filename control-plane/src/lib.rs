@@ -18,6 +18,7 @@ pub mod run;
 pub mod server;
 pub mod source;
 pub mod state;
+pub mod status;
 pub mod token;
 pub mod validate;
 pub mod webhook;

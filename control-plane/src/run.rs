@@ -126,6 +126,8 @@ impl Running {
             certifier: Arc::new(Certifier::new(Arc::clone(&authority), tokens, Arc::clone(&publisher))),
             publisher: Arc::clone(&publisher),
             metrics: metrics.clone(),
+            own: authority.own_id()?,
+            replica: args.kubernetes.pod_name.clone(),
             draining: is_draining.clone(),
         };
         let (connections, accepted) = mpsc::channel(64);

@@ -1,4 +1,5 @@
-//! The gRPC face: TLS with the mesh's rule, `Identity` and `Config`. Decides nothing; `identity` and `publish` do.
+//! The gRPC face: TLS with the mesh's rule, `Identity`, `Config` and `Replicas`. Decides nothing; `identity` and `publish`
+//! do.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -6,9 +7,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use causeway_mesh::spiffe::SpiffeId;
 use causeway_mesh::wire;
 use causeway_mesh::wire::config_server::{Config, ConfigServer};
 use causeway_mesh::wire::identity_server::{Identity, IdentityServer};
+use causeway_mesh::wire::replicas_server::ReplicasServer;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
@@ -23,6 +26,7 @@ use crate::publish::{Ending, Peer, Publisher, WatchError, drive};
 use crate::token::TokenError;
 
 pub mod accept;
+mod replicas;
 
 use accept::{Connection, ConnectionInfo};
 
@@ -35,7 +39,7 @@ const MAX_CERTIFY: usize = 64 * 1024;
 /// 10,000 destinations with what is held of them.
 const MAX_WATCH: usize = 4 * 1024 * 1024;
 
-/// What both services need.
+/// What the services need.
 #[derive(Clone)]
 pub struct Services {
     /// Issues certificates.
@@ -44,6 +48,10 @@ pub struct Services {
     pub publisher: Arc<Publisher>,
     /// Counts.
     pub metrics: Metrics,
+    /// The control plane's own identity: who bears it may ask as a replica.
+    pub own: SpiffeId,
+    /// Name of this replica.
+    pub replica: String,
     /// True once the process is to end: streams are then closed politely.
     pub draining: watch::Receiver<bool>,
 }
@@ -55,7 +63,8 @@ pub struct Services {
 pub async fn serve(services: Services, connections: mpsc::Receiver<Connection>) -> Result<(), tonic::transport::Error> {
     let mut draining = services.draining.clone();
     let identity = IdentityServer::new(services.clone()).max_decoding_message_size(MAX_CERTIFY);
-    let config = ConfigServer::new(services).max_decoding_message_size(MAX_WATCH);
+    let config = ConfigServer::new(services.clone()).max_decoding_message_size(MAX_WATCH);
+    let replicas = ReplicasServer::new(services).max_decoding_message_size(1024);
     tonic::transport::Server::builder()
         .http2_max_header_list_size(16 * 1024)
         .max_concurrent_streams(16)
@@ -64,7 +73,7 @@ pub async fn serve(services: Services, connections: mpsc::Receiver<Connection>) 
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .serve_with_incoming_shutdown(
-            tower::service_fn(move |request| dispatch(identity.clone(), config.clone(), request)),
+            tower::service_fn(move |request| dispatch(identity.clone(), config.clone(), replicas.clone(), request)),
             ReceiverStream::new(connections).map(Ok::<_, std::io::Error>),
             async move {
                 let _ = draining.wait_for(|d| *d).await;
@@ -73,21 +82,19 @@ pub async fn serve(services: Services, connections: mpsc::Receiver<Connection>) 
         .await
 }
 
-/// Two services need no router.
+/// Three services need no router.
 async fn dispatch(
     mut identity: IdentityServer<Services>,
     mut config: ConfigServer<Services>,
+    mut replicas: ReplicasServer<Services>,
     request: http::Request<tonic::body::Body>,
 ) -> Result<http::Response<tonic::body::Body>, Infallible> {
     let service = request.uri().path().split('/').nth(1).unwrap_or_default();
-    let (is_identity, is_config) =
-        (service == IdentityServer::<Services>::NAME, service == ConfigServer::<Services>::NAME);
-    if is_identity {
-        identity.call(request).await
-    } else if is_config {
-        config.call(request).await
-    } else {
-        Ok(Status::unimplemented("no such service").into_http())
+    match service {
+        IdentityServer::<Services>::NAME => identity.call(request).await,
+        ConfigServer::<Services>::NAME => config.call(request).await,
+        ReplicasServer::<Services>::NAME => replicas.call(request).await,
+        _ => Ok(Status::unimplemented("no such service").into_http()),
     }
 }
 

@@ -136,6 +136,17 @@ impl Model {
         self.parts(parts.into_iter())
     }
 
+    /// Pods that have a proxy and are ready, so that their proxy was in force once, connected now or not.
+    pub fn running(&self) -> impl Iterator<Item = Client> {
+        let pods = self.catalog.pods.iter();
+        let pods = pods.filter(|(_, p)| p.meshed && p.ready && !p.finished && !p.host_network && !p.ips.is_empty());
+        pods.map(|((namespace, pod), p)| Client {
+            namespace: namespace.clone(),
+            account: p.account.clone(),
+            pod: pod.clone(),
+        })
+    }
+
     /// Whether what becomes of a destination may depend on the labels of the client's pod.
     pub fn looks_at_labels(&self) -> bool {
         self.looks_at_labels

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+pub mod report;
+
 use super::view::{Concerns, Since};
 use crate::compile::Parts;
 use crate::source::Key;

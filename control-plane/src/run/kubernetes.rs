@@ -18,6 +18,7 @@ use crate::publish::Publisher;
 use crate::readiness::Readiness;
 use crate::source;
 use crate::state::StateDir;
+use crate::status;
 use crate::token::{KubernetesTokens, TokenReviewer};
 use crate::webhook::Webhook;
 
@@ -59,6 +60,15 @@ impl Parts {
             metrics: self.metrics.clone(),
         };
         background.spawn(keeper.run());
+        let statuses = status::Keeper {
+            client: self.client.clone(),
+            publisher: Arc::clone(&self.publisher),
+            resources: self.resources.clone(),
+            authority: Arc::clone(&self.authority),
+            leader: self.leader.clone(),
+            replica: self.args.pod_name.clone(),
+        };
+        background.spawn(statuses.run());
         Ok(())
     }
 }

@@ -5,4 +5,5 @@ mod admin;
 mod client;
 mod identity;
 mod process;
+mod replicas;
 mod watch;
