@@ -31,7 +31,6 @@ fn the_quick_start_of_the_readme_works() {
     let mut mesh = std::fs::read_to_string(root.join("deploy/examples/laptop/mesh.yaml")).unwrap();
     // The programs' default ports may be in use on this machine: say them, so that they can be replaced too.
     for (command, in_full) in [
-        ("causeway status", "causeway status --control-plane 127.0.0.1:15014"),
         ("causeway certs", "causeway certs --proxy 127.0.0.1:15000"),
         (" --source dir:", " --listen 127.0.0.1:15010 --admin 127.0.0.1:15014 --source dir:"),
     ] {
