@@ -14,6 +14,7 @@ pub struct Process {
     pub name: String,
     child: Child,
     log: PathBuf,
+    is_told: bool,
 }
 
 /// What a finished program left.
@@ -65,7 +66,13 @@ impl Process {
             .stderr(err)
             .spawn()
             .unwrap_or_else(|e| panic!("cannot start {name} ({command:?}): {e}"));
-        Self { name: name.to_owned(), child, log: log.to_owned() }
+        Self { name: name.to_owned(), child, log: log.to_owned(), is_told: true }
+    }
+
+    /// Has a failed test not print the end of its log: it is no part of what is tested.
+    pub fn untold(mut self) -> Self {
+        self.is_told = false;
+        self
     }
 
     /// Process id.
@@ -134,7 +141,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
-        if std::thread::panicking() {
+        if self.is_told && std::thread::panicking() {
             println!("---- last lines of {}\n{}", self.name, tail(&self.log()));
         }
     }

@@ -132,7 +132,7 @@ impl ApiServer {
 
     fn spawn(&self, name: &str, command: &mut Command) -> Process {
         let log = self.guard.directory().join(format!("{name}.log"));
-        let process = Process::start(name, command, &log);
+        let process = Process::start(name, command, &log).untold();
         self.guard.watch(&process);
         process
     }

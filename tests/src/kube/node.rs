@@ -185,7 +185,7 @@ impl Node {
         let mut command = self.enter(components::program(name));
         command.args(components::flags(name, self.guard.directory(), &self.place, &self.pki));
         let log = self.guard.directory().join(format!("log/{name}.log"));
-        let process = Process::start(name, &mut command, &log);
+        let process = Process::start(name, &mut command, &log).untold();
         self.components.lock().expect("components").insert(name, process);
     }
 

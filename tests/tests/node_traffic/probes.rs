@@ -22,24 +22,24 @@ spec:
     args: [http, --name, green, --listen, \"[::]:8080\", --listen, \"[::]:9090\"]
     ports: [{containerPort: 8080, name: web}, {containerPort: 9090, name: checks}]
     startupProbe: {httpGet: {port: web, path: /status/200}, periodSeconds: 1, failureThreshold: 30}
-    readinessProbe: {httpGet: {port: checks, path: /ready}, periodSeconds: 1, failureThreshold: 1}
-    livenessProbe: {httpGet: {port: 8080, path: /alive?deep=1}, periodSeconds: 1, failureThreshold: 1}
+    readinessProbe: {httpGet: {port: checks, path: /ready}, periodSeconds: 1, timeoutSeconds: 5, failureThreshold: 1}
+    livenessProbe: {httpGet: {port: 8080, path: '/alive?deep=1'}, periodSeconds: 1, timeoutSeconds: 5, failureThreshold: 1}
   - name: tcp
     image: causeway-test/app:1
     args: [tcp-echo, --listen, \"[::]:7070\"]
     ports: [{containerPort: 7070, name: echo}]
-    readinessProbe: {tcpSocket: {port: echo}, periodSeconds: 1, failureThreshold: 1}
-    livenessProbe: {tcpSocket: {port: 7070}, periodSeconds: 1, failureThreshold: 1}
+    readinessProbe: {tcpSocket: {port: echo}, periodSeconds: 1, timeoutSeconds: 5, failureThreshold: 1}
+    livenessProbe: {tcpSocket: {port: 7070}, periodSeconds: 1, timeoutSeconds: 5, failureThreshold: 1}
   - name: grpc
     image: causeway-test/app:1
     args: [http, --name, grpc, --listen, \"[::]:6060\"]
     ports: [{containerPort: 6060}]
-    readinessProbe: {grpc: {port: 6060}, periodSeconds: 1, failureThreshold: 1}
-    livenessProbe: {grpc: {port: 6060, service: deep}, periodSeconds: 1, failureThreshold: 1}
+    readinessProbe: {grpc: {port: 6060}, periodSeconds: 1, timeoutSeconds: 5, failureThreshold: 1}
+    livenessProbe: {grpc: {port: 6060, service: deep}, periodSeconds: 1, timeoutSeconds: 5, failureThreshold: 1}
   - name: command
     image: causeway-test/app:1
     args: [http, --name, command, --listen, \"[::]:5050\"]
-    livenessProbe: {exec: {command: [curl, -fsS, -m, '2', \"http://127.0.0.1:5050/\"]}, periodSeconds: 2}
+    livenessProbe: {exec: {command: [curl, -fsS, -m, '2', \"http://127.0.0.1:5050/\"]}, periodSeconds: 2, timeoutSeconds: 5}
 ---
 apiVersion: v1
 kind: Pod
