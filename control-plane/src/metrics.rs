@@ -124,6 +124,16 @@ impl Metrics {
         r.register("handshakes_failed", "TLS handshakes that failed, by code", self.handshakes_failed.clone());
         let ca = "When the CA's certificate ends, since the epoch";
         r.register_with_unit("ca_expiry_timestamp", ca, Unit::Seconds, self.ca_expiry.clone());
+        let webhook = "When the certificate of the webhooks ends, since the epoch; 0 where there are none";
+        r.register_with_unit(
+            "webhook_certificate_expiry_timestamp",
+            webhook,
+            Unit::Seconds,
+            self.webhook_certificate_expiry.clone(),
+        );
+        r.register("admission_reviews", "Admission reviews, by path and result", self.admission.clone());
+        let took = "Time to answer an admission review";
+        r.register_with_unit("admission", took, Unit::Seconds, self.admission_seconds.clone());
         let own = "When the listener's certificate ends, since the epoch";
         r.register_with_unit(
             "server_certificate_expiry_timestamp",
