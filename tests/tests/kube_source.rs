@@ -43,7 +43,10 @@ fn pod(name: &str) -> Value {
 
 /// Names of the routes in force.
 fn routes(watched: &Watched) -> Vec<String> {
-    watched.snapshot().virtual_services.keys().map(|k| format!("{} {}", k.group, k.name)).collect()
+    let mut all: Vec<String> =
+        watched.snapshot().virtual_services.keys().map(|k| format!("{} {}", k.group, k.name)).collect();
+    all.sort();
+    all
 }
 
 #[test]
@@ -257,4 +260,52 @@ fn what_changes_nothing_for_us_is_no_event_and_much_at_once_is_few_batches() {
     watched.until("none is left", |r| !r.service_accounts.keys().any(|k| k.name.starts_with("many-")));
     watched.run(create(&watched.client, &namespace("still-awake")));
     watched.until("it goes on", |r| r.namespaces.keys().any(|k| k.name == "still-awake"));
+}
+
+/// Resident memory of this process, MB.
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+}
+
+#[test]
+#[ignore = "a measure: makes 100 MB of pods; run it alone with --ignored --nocapture"]
+#[allow(clippy::print_stdout, reason = "a measure")]
+fn measure_of_five_thousand_pods_of_twenty_kilobytes() {
+    const PODS: usize = 5_000;
+    if !has(&[Need::Kubernetes]) {
+        return;
+    }
+    let kube = ApiServer::start();
+    kube.create_namespace("dev", &[]);
+    install(&kube);
+    let maker = Watched::synced(kube.kubeconfig(), None);
+    let client = maker.client.clone();
+    maker.run(async move {
+        let mut tasks = tokio::task::JoinSet::new();
+        for worker in 0..32 {
+            let client = client.clone();
+            tasks.spawn(async move {
+                for number in (worker..PODS).step_by(32) {
+                    let mut pod = pod(&format!("deployment-6d4cf56db6-{number:05}"));
+                    let env: Vec<Value> =
+                        (0..180).map(|n| json!({"name": format!("VARIABLE_{n}"), "value": "x".repeat(70)})).collect();
+                    pod["metadata"]["labels"] =
+                        json!({"app": "shop", "version": "v1", "pod-template-hash": "6d4cf56db6", "team": "a"});
+                    pod["spec"]["containers"][0]["env"] = env.into();
+                    create(&client, &pod).await;
+                }
+            });
+        }
+        tasks.join_all().await;
+    });
+    let bytes = kube.kubectl(&["get", "--raw", "/api/v1/pods?limit=1"]).unwrap().len();
+    drop(maker);
+    let before = resident();
+    let watched = Watched::synced(kube.kubeconfig(), None);
+    assert_eq!(watched.snapshot().pods.len(), PODS);
+    println!("{PODS} pods of {bytes} bytes: {before:.1} MB before, {:.1} MB with them", resident());
+    drop(watched);
+    println!("{:.1} MB after them", resident());
 }

@@ -29,6 +29,8 @@ use tokio::time::timeout;
 
 /// Most objects of one page of a list.
 const PAGE: u32 = 500;
+/// A Pod has tens of kilobytes, of which little is kept.
+const PODS_PAGE: u32 = 200;
 /// A CustomResourceDefinition may have a megabyte, of which next to nothing is kept.
 const DEFINITIONS_PAGE: u32 = 20;
 /// Quiet for so long: a burst of changes is over.
@@ -115,7 +117,8 @@ impl Followers {
     fn start<S: Shape>(&mut self, target: Target) {
         self.count += 1;
         let number = self.count;
-        let follower = Follower { client: self.client.clone(), target, page: PAGE, read: read::<S> };
+        let page = if target.kind == "Pod" { PODS_PAGE } else { PAGE };
+        let follower = Follower { client: self.client.clone(), target, page, read: read::<S> };
         let wrap = move |step| Heard::Of(target, number, step);
         let task = self.tasks.spawn(follower.run(self.steps.clone(), wrap));
         self.running.insert(target, (number, task));

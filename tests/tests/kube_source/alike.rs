@@ -117,18 +117,10 @@ fn the_same_resources_from_a_directory_and_from_an_api_server_are_the_same_confi
     }
     let from_directory = Arc::new(from_directory);
 
-    watched.until("every object is read", |r| {
-        let counts = |r: &Resources| {
-            [
-                r.pods.len(),
-                r.virtual_services.len(),
-                r.destination_rules.len(),
-                r.authorization_policies.len(),
-                r.peer_authentications.len(),
-                r.endpoint_slices.keys().filter(|k| k.namespace != "default").count(),
-            ]
-        };
-        counts(r) == counts(&from_directory) && r.pods.values().all(|p| !p.ips.is_empty()) && r.found.len() >= 4
+    until("every object is read", Duration::from_secs(30), || {
+        let there = watched.snapshot();
+        let (here, there) = (counts(&from_directory), counts(&there));
+        if here == there { Ok(()) } else { Err(format!("{here:?} and {there:?}")) }
     });
     let there = watched.snapshot();
     let settings = Settings::default();
@@ -139,8 +131,22 @@ fn the_same_resources_from_a_directory_and_from_an_api_server_are_the_same_confi
     let mut read: Vec<Problem> = reading.problems.into_iter().chain(here.problems().iter().cloned()).collect();
     read.sort();
     let known = placeless(&read);
-    assert!(known.len() > 8, "{known:#?}");
+    assert!(known.len() >= 7, "{known:#?}");
     assert_eq!(known, placeless(there.problems()));
+}
+
+/// What must be equal once everything has come: objects, addresses, and objects with problems.
+fn counts(resources: &Resources) -> Vec<usize> {
+    vec![
+        resources.services.keys().filter(|k| k.namespace != "default").count(),
+        resources.endpoint_slices.keys().filter(|k| k.namespace != "default").count(),
+        resources.pods.len(),
+        resources.pods.values().map(|p| p.ips.len()).sum(),
+        resources.virtual_services.len(),
+        resources.destination_rules.len(),
+        resources.authorization_policies.len(),
+        resources.peer_authentications.len(),
+    ]
 }
 
 /// Problems without their place in a file, of which the API server knows none.
