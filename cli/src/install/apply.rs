@@ -131,13 +131,10 @@ pub async fn apply<'o>(cluster: &Cluster, objects: impl Iterator<Item = &'o Obje
     Ok(done)
 }
 
-/// Whether our apply changed nothing. Somebody else may have, between the look and the apply: a status, for example.
+/// Whether our apply changed nothing. The version alone does not tell: a policy with a status gets a new one each time.
 fn is_as_before(before: &ObjectMeta, after: &ObjectMeta) -> bool {
-    let ours = |metadata: &ObjectMeta| {
-        let entry = metadata.managed_fields.iter().flatten().find(|e| e.manager.as_deref() == Some(MANAGER));
-        entry.map(|e| (e.time.clone(), e.fields_v1.clone()))
-    };
-    before.resource_version == after.resource_version || ours(before).is_some() && ours(before) == ours(after)
+    let what = |metadata: &ObjectMeta| (metadata.generation, metadata.labels.clone(), metadata.annotations.clone());
+    before.resource_version == after.resource_version || before.generation.is_some() && what(before) == what(after)
 }
 
 #[cfg(test)]
@@ -154,6 +151,22 @@ mod tests {
         assert!(Step::ALL.is_sorted());
         let last: Vec<_> = objects.iter().filter(|o| Step::of(o.kind()) == Step::Admission).collect();
         assert_eq!(last.len(), 4);
+    }
+
+    #[test]
+    fn an_object_of_the_same_generation_and_labels_was_not_changed() {
+        let meta = |version: &str, generation: Option<i64>, label: &str| ObjectMeta {
+            resource_version: Some(version.to_owned()),
+            generation,
+            labels: Some([("version".to_owned(), label.to_owned())].into()),
+            ..ObjectMeta::default()
+        };
+        let before = meta("1", Some(1), "a");
+        assert!(is_as_before(&before, &before));
+        assert!(is_as_before(&before, &meta("2", Some(1), "a")));
+        assert!(!is_as_before(&before, &meta("2", Some(2), "a")));
+        assert!(!is_as_before(&before, &meta("2", Some(1), "b")));
+        assert!(!is_as_before(&meta("1", None, "a"), &meta("2", None, "a")));
     }
 
     #[test]
