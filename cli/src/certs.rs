@@ -46,7 +46,7 @@ pub fn run(settings: &Settings, style: Style, out: &mut dyn Write) -> anyhow::Re
     let view = admin::block_on(admin::get_json(settings.proxy, "/certs"))
         .context("no proxy could be asked; say where its admin port is with --proxy http://HOST:PORT")?;
     let now = clock::unix_now();
-    let is_valid = validity(&view, now).is_some_and(|v| v.left > 0 && v.age >= 0);
+    let is_valid = is_valid(&view, now);
     match settings.output {
         Output::Json => writeln!(out, "{view:#}")?,
         Output::Text => out.write_all(text(&view, now, style).as_bytes())?,
@@ -67,7 +67,18 @@ fn validity(certificate: &Value, now: i64) -> Option<Validity> {
     Some(Validity { age: now - from, left: until - now })
 }
 
-fn instant(value: &Value) -> Option<i64> {
+/// Whether the certificate of a proxy's `/certs` is valid at `now`, seconds since the epoch.
+pub(crate) fn is_valid(view: &Value, now: i64) -> bool {
+    validity(view, now).is_some_and(|validity| validity.left > 0 && validity.age >= 0)
+}
+
+/// A bar of what is left of it, and the same in words; None where it says no times.
+pub(crate) fn life_left(view: &Value, now: i64, style: Style) -> Option<String> {
+    validity(view, now).map(|validity| life(validity, style))
+}
+
+/// A time in RFC 3339 as seconds since the epoch.
+pub(crate) fn instant(value: &Value) -> Option<i64> {
     OffsetDateTime::parse(value.as_str()?, &Rfc3339).ok().map(OffsetDateTime::unix_timestamp)
 }
 

@@ -81,6 +81,11 @@ impl Cluster {
         &self.namespace
     }
 
+    /// How long one request may take.
+    pub fn patience(&self) -> Duration {
+        PATIENCE
+    }
+
     /// `error` in one line: what went wrong, where, and what to do next.
     pub fn explain(&self, error: &kube::Error) -> anyhow::Error {
         explain(error, &self.server)

@@ -9,7 +9,9 @@ pub mod cluster;
 mod conditions;
 pub mod demo;
 mod hosted;
+pub mod inject;
 pub mod install;
+pub mod proxy;
 pub mod replicas;
 pub mod status;
 pub mod terminal;
@@ -27,15 +29,41 @@ use crate::terminal::Style;
 /// A usage error, as clap has it.
 pub const USAGE: u8 = 2;
 
+/// The subcommands by what a person wants; a test holds it to those that exist.
+const HELP: &str = "\
+{about}
+
+Usage: causeway [OPTIONS] <COMMAND>
+
+Try it, without a cluster:
+  demo       the whole mesh on this machine, about 30 seconds
+  validate   every problem in files and folders of YAML, with the control plane's own code
+
+In a cluster:
+  check      what is wrong, before and after the installation, each with its cure
+  install    what would be applied, or with --apply install or upgrade it
+  inject     put the proxy into Pods, Deployments, ... of a file, as the webhook does
+  status     replicas, proxies and what they have in force, routes with their weights
+  proxy      what the proxy of one pod has in force: identity, policies, destinations
+  uninstall  what would be removed, or with --apply remove it
+
+On this machine:
+  certs      the certificate and roots that a proxy here holds
+
+Options:
+{options}
+
+{after-help}";
+
 const EXAMPLES: &str = "\
 Examples:
-  causeway demo                          the whole mesh on this machine, about 30 seconds
-  causeway demo --keep                   the same, left running to try things by hand
-  causeway validate path/to/yaml         every problem in a folder of YAML, offline
-  causeway validate . --strict -o json   the same for a pipeline: warnings fail, output is JSON
-  causeway certs                         what the proxy on this machine holds
-  causeway status                        which proxies are connected and up to date
+  causeway demo --keep                   the mesh on this machine, left running to try things by hand
+  causeway validate . --strict -o json   for a pipeline: warnings fail, output is JSON
+  causeway install --apply --wait        into the cluster of the current kubeconfig context
+  causeway status -n dev                 proxies and routes of one namespace
+  causeway proxy dev/web-0               what that pod's proxy does with each destination
 
+`causeway COMMAND --help` explains each, with examples and exit codes.
 Exit codes: 0 all is well; 1 something is wrong, and the output says what; 2 the command line is wrong.
 Colour is used only on a terminal; NO_COLOR or --no-color turns it off there too.";
 
@@ -43,7 +71,8 @@ Colour is used only on a terminal; NO_COLOR or --no-color turns it off there too
 #[command(
     name = "causeway",
     version,
-    about = "Causeway, a minimal service mesh: try it, check configuration, look at what runs.",
+    about = "Causeway, a minimal service mesh: try it, install it, look at what it does.",
+    help_template = HELP,
     after_help = EXAMPLES,
     max_term_width = 100,
     subcommand_required = true,
@@ -63,6 +92,8 @@ enum Command {
     Demo(demo::Settings),
     /// Install Causeway into a cluster, or print what that would apply.
     Install(Box<install::Settings>),
+    /// Put the proxy into the pods of YAML files by hand, as the webhook does.
+    Inject(inject::Settings),
     /// Show what an installation left in a cluster, or remove it all.
     Uninstall(uninstall::Settings),
     /// Say what is wrong with a cluster, before and after the installation, and what to do about it.
@@ -71,8 +102,10 @@ enum Command {
     Validate(validate::Settings),
     /// Show the certificate and the roots that a proxy holds.
     Certs(certs::Settings),
-    /// Show connected proxies, what each has acknowledged, and the problems that the control plane found.
+    /// Show replicas, proxies and what each has acknowledged, routes with their weights, and problems.
     Status(status::Settings),
+    /// Show what the proxy of a pod has in force: identity, policies, destinations, endpoints.
+    Proxy(proxy::Settings),
 }
 
 /// Runs the command line `args` (the program's name first).
@@ -93,11 +126,13 @@ pub fn main_from(args: Vec<OsString>) -> ExitCode {
     let result = match arguments.command {
         Command::Demo(settings) => demo::run(&settings, style, &mut out),
         Command::Install(settings) => install::run(&settings, style, &mut out),
+        Command::Inject(settings) => inject::run(&settings, &mut out),
         Command::Uninstall(settings) => uninstall::run(&settings, style, &mut out),
         Command::Check(settings) => check::run(&settings, style, &mut out),
         Command::Validate(settings) => validate::run(&settings, style, &mut out),
         Command::Certs(settings) => certs::run(&settings, style, &mut out),
         Command::Status(settings) => status::run(&settings, style, &mut out),
+        Command::Proxy(settings) => proxy::run(&settings, style, &mut out),
     };
     let _ = out.flush();
     match result {
@@ -126,6 +161,17 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_lists_every_command_once() {
+        let command = Arguments::command();
+        for subcommand in command.get_subcommands() {
+            let line = format!("\n  {:9}  ", subcommand.get_name());
+            assert_eq!(HELP.matches(&line).count(), 1, "{line}");
+        }
+        let listed = HELP.lines().filter(|line| line.starts_with("  ")).count();
+        assert_eq!(listed, command.get_subcommands().count());
     }
 
     #[test]

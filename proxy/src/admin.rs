@@ -24,6 +24,7 @@ use crate::run::LogHandle;
 use crate::tls::Tls;
 
 mod view;
+mod words;
 
 /// Connections of each side at once.
 const CONNECTIONS: usize = 64;

@@ -18,9 +18,9 @@ use x509_parser::pem::Pem;
 use super::facts::{Facts, Known, Permission, Server, Workload};
 use super::judge::normal;
 use super::network::Peer;
-use crate::clock;
 use crate::cluster::{CONTROL_PLANE, CONTROL_PLANE_PODS, Cluster, NAMESPACE};
 use crate::replicas::{self, Replica};
+use crate::{clock, status};
 
 /// Above so many namespaces with injection, all pods are listed at once rather than by namespace.
 const MANY: usize = 20;
@@ -60,7 +60,7 @@ pub async fn facts(cluster: &Cluster, control_plane: Option<SocketAddr>) -> Fact
         objects::peers(cluster, "kube-system", "k8s-app=kube-dns"),
         policies(cluster),
         trust_bundles(cluster),
-        objects::resources(cluster),
+        status::resources(cluster),
     );
     let meshed: Vec<String> =
         namespaces.iter().flatten().filter(|namespace| namespace.is_meshed()).map(|ns| ns.name.clone()).collect();
@@ -84,7 +84,7 @@ pub async fn facts(cluster: &Cluster, control_plane: Option<SocketAddr>) -> Fact
         control_plane_peers: with_ports(control_plane_peers),
         dns_peers: dns_peers.unwrap_or_default(),
         trust_bundles,
-        resources,
+        resources: why(resources),
     }
 }
 

@@ -10,6 +10,8 @@ use x509_parser::prelude::FromDer;
 use crate::discovery::Discovery;
 use crate::tls::Tls;
 
+use super::words;
+
 fn rfc3339(unix: i64) -> Value {
     OffsetDateTime::from_unix_timestamp(unix)
         .ok()
@@ -96,7 +98,7 @@ pub fn config(discovery: &Discovery) -> Value {
                 "ports": w.inbound.ports.iter().map(|(p, m)| (p.to_string(), format!("{m:?}"))).collect::<std::collections::BTreeMap<_, _>>(),
                 "default": if w.inbound.default_allow { "allow" } else { "deny" },
                 "policies": w.inbound.policies.iter().map(|p| json!({
-                    "name": &*p.name, "action": if p.allow { "ALLOW" } else { "DENY" }, "rules": p.rules.iter().map(|r| format!("{r:?}")).collect::<Vec<_>>(),
+                    "name": &*p.name, "action": if p.allow { "ALLOW" } else { "DENY" }, "rules": p.rules.iter().map(words::rule).collect::<Vec<_>>(),
                 })).collect::<Vec<_>>(),
                 "probes": w.inbound.probes.iter().map(|p| json!({"port": p.port, "path": p.path})).collect::<Vec<_>>(),
             },
@@ -130,7 +132,7 @@ fn destination(d: &Destination) -> Value {
         "split": d.split.as_ref().map(&split),
         "routes": d.routes.iter().map(|r| json!({
             "name": &*r.name,
-            "matches": r.matches.iter().map(|m| format!("{m:?}")).collect::<Vec<_>>(),
+            "matches": r.matches.iter().map(words::matching).collect::<Vec<_>>(),
             "timeout_ms": r.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
             "split": split(&r.split),
         })).collect::<Vec<_>>(),

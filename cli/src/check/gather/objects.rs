@@ -9,7 +9,6 @@ use k8s_openapi::api::coordination::v1::Lease as ApiLease;
 use k8s_openapi::api::core::v1::{Namespace as ApiNamespace, Node as ApiNode, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::Value;
 
 use super::super::facts::{Definition, DefinitionState, Deployment, Known, Lease, Namespace, Node, Webhook, Workload};
@@ -191,34 +190,6 @@ pub(super) async fn peers(cluster: &Cluster, namespace: &str, selector: &str) ->
         tokio::join!(list(cluster, &api, &by_name, labels_of), pods(cluster, Some(namespace), selector));
     let labels = namespaces?.into_iter().next().unwrap_or_default();
     Ok(pods?.iter().map(|pod| pod.peer(&labels)).collect())
-}
-
-/// Our custom resources of every kind that is installed.
-pub(super) async fn resources(cluster: &Cluster) -> Known<Vec<Value>> {
-    let mut all = Vec::new();
-    for manifest in manifests() {
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("causeway.dev", "v1alpha1", &manifest.kind));
-        let resource = match manifest.definition["spec"]["names"]["plural"].as_str() {
-            Some(plural) => ApiResource { plural: plural.to_owned(), ..resource },
-            None => resource,
-        };
-        let api: Api<DynamicObject> = Api::all_with(cluster.client(), &resource);
-        let kind = manifest.kind.clone();
-        let found = list(cluster, &api, "", |mut object| {
-            object.metadata.managed_fields = None;
-            let mut value = serde_json::to_value(&object).unwrap_or_default();
-            value["kind"] = Value::from(kind.as_str());
-            value
-        })
-        .await;
-        match found {
-            Ok(found) => all.extend(found),
-            // The kind is not installed, which is told elsewhere.
-            Err(why) if why.contains("could not find") || why.contains("not found") => {}
-            Err(why) => return Err(why),
-        }
-    }
-    Ok(all)
 }
 
 #[cfg(test)]

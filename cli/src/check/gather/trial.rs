@@ -16,7 +16,7 @@ pub(super) async fn run(cluster: &Cluster, namespaces: &Known<Vec<Namespace>>, i
     }
     let namespace = place(namespaces.as_deref().unwrap_or_default());
     let pod = json!({
-        "metadata": {"name": "causeway-check-trial", "labels": {INJECT_LABEL: "true"}},
+        "metadata": {"name": "trial-of-check", "labels": {INJECT_LABEL: "true"}},
         "spec": {"containers": [{"name": "trial", "image": "causeway.invalid/never-pulled"}]},
     });
     let pod: Pod = match serde_json::from_value(pod) {

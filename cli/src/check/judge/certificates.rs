@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::super::facts::Facts;
 use super::super::finding::{Finding, Findings, Group};
 use super::{count, word};
+use crate::certs;
 use crate::terminal::spoken_seconds;
 
 const DAY: i64 = 24 * 3600;
@@ -42,13 +41,17 @@ pub(in super::super) fn normal(serial: &str) -> String {
 }
 
 fn instant(value: &Value, key: &str) -> Option<i64> {
-    OffsetDateTime::parse(value[key].as_str()?, &Rfc3339).ok().map(OffsetDateTime::unix_timestamp)
+    certs::instant(&value[key])
 }
 
 fn authority(facts: &Facts, findings: &mut Findings) {
     let ends: Vec<i64> = trusts(facts).filter_map(|trust| instant(trust, "issuer_expires")).collect();
     let Some(end) = ends.iter().min() else {
-        return findings.unknown("ca_life", "how long the CA lives", "no replica could be asked");
+        // Where no replica is ready, that is the problem.
+        if facts.replicas.iter().flatten().any(|replica| replica.is_ready) {
+            findings.unknown("ca_life", "how long the CA lives", "no replica could be asked");
+        }
+        return;
     };
     let left = end - facts.now;
     let cure = "put its successor into the Secret causeway-ca: docs/control-plane.md says in which order";

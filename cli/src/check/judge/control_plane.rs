@@ -148,11 +148,13 @@ fn leader(facts: &Facts, findings: &mut Findings) {
     // The holder's clock is the cluster's, so it is compared with the API server's.
     let now = facts.now + facts.server.as_ref().ok().and_then(|server| server.ahead).unwrap_or_default();
     let age = now - lease.renewed;
+    // A holder is a pod and, behind `_`, what tells its process from the one before.
+    let holder = lease.holder.split('_').next().unwrap_or_default();
     if age > lease.duration + LATE {
-        let text = format!("the leader {} has not been heard of for {age} s", lease.holder);
+        let text = format!("the leader {holder} has not been heard of for {age} s");
         findings.problem("leader", text, cure);
     } else {
-        findings.good("leader", format!("{} leads", lease.holder));
+        findings.good("leader", format!("{holder} leads"));
     }
 }
 
@@ -180,7 +182,9 @@ fn trial(facts: &Facts, findings: &mut Findings) {
                 "causeway install --apply: the MutatingWebhookConfiguration causeway-injector is missing or was changed",
             );
         }
-        Trial::Refused { namespace, message } if message.contains("causeway") || message.contains("webhook") => {
+        Trial::Refused { namespace, message }
+            if message.contains("webhook") || message.contains("causeway-injection") =>
+        {
             let text = format!("a trial pod in {namespace} is refused: {message}");
             findings.problem("injection", text, cure_of(message));
         }

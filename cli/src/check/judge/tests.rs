@@ -60,10 +60,11 @@ fn replica(pod: &str, is_leader: bool, proxies: Vec<Value>) -> Replica {
 
 fn healthy() -> Facts {
     let serials = || [normal("0a1b")].into();
+    let conditions = ["Accepted", "ResolvedRefs", "Programmed"]
+        .map(|kind| json!({"type": kind, "status": "True", "observedGeneration": 1, "reason": kind, "message": "x"}));
     let resource = json!({
         "kind": "VirtualService", "metadata": {"namespace": "dev", "name": "route", "generation": 1},
-        "status": {"conditions": ["Accepted", "ResolvedRefs", "Programmed"].map(
-            |kind| json!({"type": kind, "status": "True", "observedGeneration": 1, "reason": kind, "message": "x"}))},
+        "status": {"conditions": conditions},
     });
     Facts {
         version: "0.1.0",

@@ -97,7 +97,10 @@ fn pod_security(meshed: &[&Namespace], findings: &mut Findings) {
 
 fn connected(facts: &Facts, proxies: &[Value], findings: &mut Findings) {
     let (Ok(pods), Ok(replicas)) = (&facts.pods, &facts.replicas) else { return };
-    if replicas.iter().any(|replica| replica.is_ready && replica.views.is_err()) || replicas.is_empty() {
+    if !replicas.iter().any(|replica| replica.is_ready) {
+        return;
+    }
+    if replicas.iter().any(|replica| replica.is_ready && replica.views.is_err()) {
         return findings.unknown("connected", "which proxies are connected", "not every replica could be asked");
     }
     let known: BTreeSet<&str> = proxies.iter().map(|proxy| word(proxy, "workload")).collect();
