@@ -42,7 +42,7 @@ const STEPS: usize = 64;
 
 /// What is heard of one kind. The number tells a follower from one before it that was stopped.
 enum Heard {
-    Of(Target, u64, Step<Read>),
+    Of(Target, u64, Box<Step<Read>>),
     Definitions(Step<Installed>),
 }
 
@@ -83,7 +83,7 @@ fn take(intake: &mut Intake, followers: &Followers, heard: Heard) -> Orders {
     match heard {
         Heard::Of(target, number, step) if followers.is_running(target, number) => {
             log(target, &step);
-            intake.heard(target, step);
+            intake.heard(target, *step);
             Orders::default()
         }
         Heard::Of(..) => Orders::default(),
@@ -119,7 +119,7 @@ impl Followers {
         let number = self.count;
         let page = if target.kind == "Pod" { PODS_PAGE } else { PAGE };
         let follower = Follower { client: self.client.clone(), target, page, read: read::<S> };
-        let wrap = move |step| Heard::Of(target, number, step);
+        let wrap = move |step| Heard::Of(target, number, Box::new(step));
         let task = self.tasks.spawn(follower.run(self.steps.clone(), wrap));
         self.running.insert(target, (number, task));
     }

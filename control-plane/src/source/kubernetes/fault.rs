@@ -154,6 +154,8 @@ pub fn problems(faults: &BTreeMap<Target, Fault>) -> Vec<Problem> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::super::kinds::BUILTIN;
     use super::*;
     use kube::core::Status;

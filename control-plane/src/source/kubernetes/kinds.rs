@@ -164,6 +164,8 @@ pub fn wanted(served: &BTreeMap<String, Vec<String>>) -> BTreeMap<usize, Target>
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn definition(served: &[(&str, bool)], established: &str) -> Object<Definition> {

@@ -277,6 +277,8 @@ impl<'de> Visitor<'de> for Pruned<'_> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
     use serde_json::json;
 
