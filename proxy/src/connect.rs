@@ -17,7 +17,7 @@ use crate::body::Payload;
 use crate::endpoint::{BackendState, EndpointState};
 use crate::pool::{Checkout, Stream};
 use crate::reply::Refusal;
-use crate::tls::{Alpn, Tls};
+use crate::tls::{Alpn, Tls, peer_life};
 
 /// For TCP and TLS together, where nothing else is configured.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -97,12 +97,17 @@ pub async fn http2_stream(tls_source: &Tls, backend: &BackendState, state: &Endp
         return Ok(stream); // somebody else has just connected
     }
     let timeout = backend.backend.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+    let mut life = None;
     let sender = match identity(backend, state) {
-        Some(identity) => http2(tls(tls_source, state.address(), identity, Alpn::H2, timeout).await?).await,
+        Some(identity) => {
+            let stream = tls(tls_source, state.address(), identity, Alpn::H2, timeout).await?;
+            life = peer_life(stream.get_ref().1);
+            http2(stream).await
+        }
         None => http2(tcp(state.address(), timeout).await?).await,
     };
     let sender = sender.map_err(|e| Refusal::new(Reject::ConnectFailed, format!("{} http/2: {e}", state.address())))?;
-    Ok(state.http2.add(sender))
+    Ok(state.http2.add(sender, life))
 }
 
 /// Whom the endpoint must prove to be; None: plain text.

@@ -26,7 +26,7 @@ use crate::relay::{Io, Prefixed};
 use crate::reply::Refusal;
 use crate::run::Own;
 use crate::sniff::{self, Heard};
-use crate::tls::{Alpn, Tls, peer_identity};
+use crate::tls::{Alpn, Tls, peer_identity, peer_life};
 
 pub mod http;
 mod replay;
@@ -108,7 +108,7 @@ impl Inbound {
             }
             Some(Detected::Http2) => {
                 let conn = self.conn(Peer::Anonymous, app);
-                Box::pin(http::serve_http2(conn, Prefixed::new(first, stream))).await;
+                Box::pin(http::serve_http2(conn, Prefixed::new(first, stream), None)).await;
             }
             Some(_) => Box::pin(tcp::serve(self.conn(Peer::Anonymous, app), stream, first)).await,
             None => {}
@@ -152,9 +152,10 @@ impl Inbound {
         };
         let session = stream.get_ref().1;
         let (Some(id), Some(alpn)) = (peer_identity(session), Alpn::agreed(session)) else { return };
+        let life = peer_life(session);
         let conn = self.conn(Peer::Mesh(id), app);
         match alpn {
-            Alpn::H2 => Box::pin(http::serve_http2(conn, stream)).await,
+            Alpn::H2 => Box::pin(http::serve_http2(conn, stream, life)).await,
             Alpn::H1 => Box::pin(http::serve_http1(conn, stream, BytesMut::new())).await,
             Alpn::Tcp => Box::pin(tcp::serve(conn, stream, BytesMut::new())).await,
         }

@@ -56,6 +56,8 @@ pub struct Http2Pool {
 struct Shared {
     sender: http2::SendRequest<Payload>,
     in_flight: Arc<AtomicUsize>,
+    /// The end of the peer's certificate: no new request goes this way after it.
+    until: Option<Instant>,
 }
 
 /// A way to send one request on a shared connection.
@@ -70,16 +72,19 @@ impl Http2Pool {
     /// A stream on a connection that has room; None: a connection must be opened.
     pub fn stream(&self) -> Option<Stream> {
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        if connections.iter().any(|c| c.sender.is_closed()) {
-            connections.retain(|c| !c.sender.is_closed());
+        let is_over = |c: &Shared| c.sender.is_closed() || c.until.is_some_and(|until| until <= clock::now());
+        if connections.iter().any(is_over) {
+            // What is in flight on them ends well; each closes with its last request.
+            connections.retain(|c| !is_over(c));
         }
         let shared = connections.iter().find(|c| c.in_flight.load(Ordering::Relaxed) < STREAMS_PER_CONNECTION)?;
         Some(shared.stream())
     }
 
-    /// Adds a new connection and takes its first stream.
-    pub fn add(&self, sender: http2::SendRequest<Payload>) -> Stream {
-        let shared = Shared { sender, in_flight: Arc::default() };
+    /// Adds a new connection, to be used for `life`, and takes its first stream.
+    pub fn add(&self, sender: http2::SendRequest<Payload>, life: Option<Duration>) -> Stream {
+        let until = life.and_then(|life| clock::now().checked_add(life));
+        let shared = Shared { sender, in_flight: Arc::default(), until };
         let stream = shared.stream();
         self.connections.lock().unwrap_or_else(PoisonError::into_inner).push(shared);
         stream

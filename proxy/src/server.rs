@@ -68,8 +68,9 @@ where
     }
 }
 
-/// Serves HTTP/2 on `stream`. Ends early when the proxy aborts.
-pub async fn http2<S, H, F>(stream: S, drain: &Drain, handle: H)
+/// Serves HTTP/2 on `stream`. Ends early when the proxy aborts. After `life` the peer is told to open another connection
+/// for what follows.
+pub async fn http2<S, H, F>(stream: S, life: Option<Duration>, drain: &Drain, handle: H)
 where
     S: Io,
     H: Fn(Request<Incoming>) -> F,
@@ -96,6 +97,7 @@ where
     let ended = tokio::select! {
         r = connection.as_mut() => Some(r),
         () = drain.reached(Phase::Draining) => None,
+        () = over(life) => None,
     };
     let ended = match ended {
         Some(ended) => ended,
@@ -109,5 +111,13 @@ where
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "an http/2 connection ended");
+    }
+}
+
+/// Returns after `life`, where there is an end to it.
+async fn over(life: Option<Duration>) {
+    match life {
+        Some(life) => tokio::time::sleep(life).await,
+        None => std::future::pending().await,
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use causeway_mesh::spiffe::SpiffeId;
 use causeway_mesh::svid::{self, ClientVerifier, LeafInfo, Roots, RootsSource, ServerVerifier};
@@ -13,6 +14,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::sync::watch;
+
+use crate::clock;
 
 pub mod dial;
 
@@ -236,6 +239,13 @@ impl Tls {
     pub fn subscribe(&self) -> watch::Receiver<Option<Arc<TlsState>>> {
         self.state.clone()
     }
+}
+
+/// How long the certificate that the peer proved itself by is still good; None: it has none.
+pub fn peer_life(connection: &rustls::CommonState) -> Option<Duration> {
+    let leaf = connection.peer_certificates()?.first()?;
+    let not_after = i64::try_from(svid::leaf_info(leaf).ok()?.not_after).unwrap_or(i64::MAX);
+    Some(Duration::from_secs(u64::try_from(not_after.saturating_sub(clock::unix())).unwrap_or(0)))
 }
 
 /// The verified identity of the peer of a finished handshake.

@@ -1,6 +1,8 @@
-//! What an application never saw is served elsewhere; and what a proxy needs of its pod before it calls itself ready.
+//! What an application never saw is served elsewhere, what outlived its certificate is made anew; and what a proxy needs
+//! of its pod before it calls itself ready.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::time::Duration;
 
@@ -116,4 +118,37 @@ fn the_state_may_be_kept_in_a_directory_that_belongs_to_somebody_else() {
     pod.proxy_mut().kill();
     pod.start_proxy();
     pod.wait_ready();
+}
+
+/// The client's ends of its connections to the server's pod.
+fn connections(client: &Pod) -> BTreeSet<String> {
+    let shown = client.command("ss").args(["-Htn", "state", "established", "dport = :8080"]).output().unwrap();
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    shown.lines().filter_map(|l| l.split_whitespace().nth(2)).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_connection_between_proxies_is_given_up_when_the_certificate_it_began_with_ends() {
+    if !needs() {
+        return;
+    }
+    let mesh = Mesh::start(Settings::default().control_plane(&["--leaf-ttl", "15s"]));
+    mesh.service("prod", "server", PORTS, &[("app", "server")]);
+    let _server = server(&mesh, 0).ready();
+    let client = mesh.pod(PodSpec::new("dev", "client")).ready();
+    let stop = mesh.path("scratch/stop").display().to_string();
+    let mut load =
+        client.background("load", &["load", "--url", "http://server.prod/", "--stop-file", &stop, "--pause-ms", "5"]);
+    let first = until("there is a connection", Duration::from_secs(10), || {
+        let now = connections(&client);
+        if now.is_empty() { Err("none".to_owned()) } else { Ok(now) }
+    });
+    until("another one has taken its place", Duration::from_secs(40), || {
+        let now = connections(&client);
+        if !now.is_empty() && now.is_disjoint(&first) { Ok(()) } else { Err(format!("{first:?} -> {now:?}")) }
+    });
+    std::fs::write(&stop, "").unwrap();
+    load.wait(Duration::from_secs(30));
+    let report: serde_json::Value = serde_json::from_str(&load.log()).unwrap();
+    assert_eq!(report["failed"], 0, "{report}");
 }

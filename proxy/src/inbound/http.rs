@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use causeway_mesh::name;
@@ -39,10 +39,10 @@ pub async fn serve_http1<S: Io>(conn: Arc<Conn>, stream: S, first: BytesMut) {
     .await;
 }
 
-/// Serves HTTP/2 of a peer.
-pub async fn serve_http2<S: Io>(conn: Arc<Conn>, stream: S) {
+/// Serves HTTP/2 of a peer, for as long as its certificate is good.
+pub async fn serve_http2<S: Io>(conn: Arc<Conn>, stream: S, life: Option<Duration>) {
     let drain = conn.inbound.drain.clone();
-    server::http2(stream, &drain, |request| {
+    server::http2(stream, life, &drain, |request| {
         let conn = Arc::clone(&conn);
         async move { handle(&conn, request, None).await }
     })
@@ -241,7 +241,7 @@ async fn app_stream(conn: &Conn) -> Result<crate::pool::Stream, Refusal> {
     let sender = connect::http2(stream)
         .await
         .map_err(|e| Refusal::new(Reject::ConnectFailed, format!("{} http/2: {e}", conn.app.address())))?;
-    Ok(conn.app.http2.add(sender))
+    Ok(conn.app.http2.add(sender, None))
 }
 
 async fn switch(

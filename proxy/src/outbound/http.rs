@@ -34,7 +34,7 @@ pub async fn serve<S: Io>(outbound: Arc<Outbound>, stream: S, first: BytesMut, n
     let drain = outbound.drain.clone();
     if detect::classify(&first) == detect::Detected::Http2 {
         let stream = Prefixed::new(first, stream);
-        server::http2(stream, &drain, |request| {
+        server::http2(stream, None, &drain, |request| {
             let (outbound, named) = (Arc::clone(&outbound), named.clone());
             async move { handle(&outbound, &named, request, None).await }
         })
