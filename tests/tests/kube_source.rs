@@ -309,3 +309,74 @@ fn measure_of_five_thousand_pods_of_twenty_kilobytes() {
     drop(watched);
     println!("{:.1} MB after them", resident());
 }
+
+/// Time on a processor that this thread has had, so that a busy machine does not matter.
+fn busy() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
+}
+
+#[test]
+#[ignore = "a measure: run it alone with --ignored --nocapture"]
+#[allow(clippy::print_stdout, reason = "a measure")]
+fn measure_of_compiling_two_thousand_services_and_five_thousand_pods() {
+    use causeway_control_plane::compile::{Settings, compile_after};
+    use causeway_control_plane::index::Index;
+    use causeway_control_plane::source::read::{Outcome, object};
+    use causeway_control_plane::source::{Event, Origin};
+    let read = |value: &Value| match object(value, &Origin::default()) {
+        Outcome::Usable(resource, problems) => Event::Upsert { resource, problems },
+        other => panic!("{other:?}"),
+    };
+    let instance = |number: usize, version: &str| {
+        let mut pod = pod(&format!("app-{number}"));
+        pod["metadata"]["namespace"] = format!("team-{}", number % 50).into();
+        pod["metadata"]["labels"] = json!({"app": format!("app-{}", number % 2000), "version": version,
+            "pod-template-hash": "6d4cf56db6", "causeway.dev/injected": "true"});
+        let ip = format!("10.{}.{}.{}", number / 65_536, number / 256 % 256, number % 256);
+        pod["status"]["podIP"] = ip.clone().into();
+        pod["status"]["podIPs"] = json!([{"ip": ip}]);
+        pod
+    };
+    let mut events = Vec::new();
+    for number in 0..2000 {
+        let namespace = format!("team-{}", number % 50);
+        let name = format!("app-{number}");
+        let mut service = service(&namespace, &name);
+        service["spec"]["clusterIP"] = format!("172.16.{}.{}", number / 256, number % 256).into();
+        events.push(read(&service));
+        let members: Vec<Value> = (0..5000usize)
+            .filter(|pod| pod % 2000 == number)
+            .map(|pod| {
+                json!({"addresses": [instance(pod, "v1")["status"]["podIP"]], "conditions": {"ready": true},
+                    "targetRef": {"kind": "Pod", "name": format!("app-{pod}")}})
+            })
+            .collect();
+        events.push(read(&json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": name, "namespace": namespace, "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4", "ports": [{"name": "", "port": 80}], "endpoints": members})));
+        let own = route(
+            "causeway.dev/v1alpha1",
+            &name,
+            &json!({"hosts": [name],
+            "http": [{"route": [{"destination": {"host": name}, "weight": 1}]}]}),
+        );
+        let mut own = own;
+        own["metadata"]["namespace"] = namespace.into();
+        events.push(read(&own));
+    }
+    events.extend((0..5000).map(|number| read(&instance(number, "v1"))));
+    let mut index = Index::new();
+    let timed = |what: &str, index: &mut Index, events: Vec<Event>, before| {
+        let began = busy();
+        index.apply(events);
+        let applied = busy() - began;
+        let model = compile_after(before, &index.snapshot(), &Settings::default());
+        println!("{what}: applied in {applied:.0?}, compiled in {:.0?} of processor time", busy() - began - applied);
+        model
+    };
+    let memory = resident();
+    let first = timed("first", &mut index, events, None);
+    println!("{:.0} MB for it", resident() - memory);
+    timed("one pod changed", &mut index, vec![read(&instance(7, "v2"))], Some(&first));
+}
