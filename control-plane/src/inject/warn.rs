@@ -53,8 +53,8 @@ fn of_container(container: &Value, field: &str, warnings: &mut Vec<String>) {
         if let Some(port) = container.pointer(&format!("/{name}/httpGet/port")).filter(|_| https) {
             let port = port.as_str().map_or_else(|| port.to_string(), str::to_owned);
             warnings.push(format!(
-                "{field}.{name}: strict mutual TLS refuses kubelet's HTTPS probe; allow port {port} in a \
-                 PeerAuthentication's portLevelMtls (PERMISSIVE), or probe by exec or tcpSocket"
+                "{field}.{name}: strict mutual TLS refuses kubelet's HTTPS probe; set port {port} to PERMISSIVE in a \
+                 PeerAuthentication's portLevelMtls, or name it in causeway.dev/exclude-inbound-ports, or use exec"
             ));
         }
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
@@ -27,6 +27,8 @@ use crate::metrics::Admission;
 
 /// The API server's own limit on what it takes from a client.
 const MAX_BODY: usize = 3 << 20;
+/// Of a body that is too long, read at most so much.
+const MAX_DISCARDED: usize = 16 << 20;
 /// Bytes of bodies that are held at once; who is slow holds what has come.
 const BODIES: usize = 32 << 20;
 /// KiB of reviews that are worked on at once, and for how much each counts at least: a body grows while it is parsed.
@@ -152,22 +154,27 @@ impl Face {
         if kind.split(';').next().map(str::trim) != Some("application/json") {
             return Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a review is application/json"));
         }
-        let mut body = request.into_body();
-        let too_large = || refused(StatusCode::PAYLOAD_TOO_LARGE, "a review has at most 3 MiB");
-        if body.size_hint().lower() > MAX_BODY as u64 {
-            return Err(too_large());
-        }
         let busy = || (StatusCode::SERVICE_UNAVAILABLE, "late", "the control plane is too busy".to_owned());
-        let (mut bytes, mut held) = (Vec::new(), Vec::new());
+        let (mut bytes, mut held, mut length) = (Vec::new(), Vec::new(), 0);
+        let mut body = request.into_body();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| refused(StatusCode::BAD_REQUEST, "the body broke off"))?;
             let Ok(data) = frame.into_data() else { continue };
-            if bytes.len() + data.len() > MAX_BODY {
-                return Err(too_large());
+            length += data.len();
+            if length > MAX_BODY {
+                // Dropped as it comes, so that who sends it gets to read the answer; but not for ever.
+                (bytes, held) = (Vec::new(), Vec::new());
+                if length > MAX_DISCARDED {
+                    break;
+                }
+                continue;
             }
             let part = u32::try_from(data.len()).unwrap_or(u32::MAX);
             held.push(self.bodies.try_acquire_many(part).map_err(|_| busy())?);
             bytes.extend_from_slice(&data);
+        }
+        if length > MAX_BODY {
+            return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "a review has at most 3 MiB"));
         }
         let size = u32::try_from(bytes.len() / 1024).unwrap_or(WORK).clamp(WORK_LEAST, WORK);
         let _turn = self.work.acquire_many(size).await.map_err(|_| busy())?;

@@ -61,6 +61,8 @@ pub struct Refusal {
     pub message: String,
     /// Field and message, one each.
     pub causes: Vec<(String, String)>,
+    /// Kind and name of what is refused.
+    pub about: (String, String),
 }
 
 /// Reads a review.
@@ -88,7 +90,7 @@ pub fn inject(request: &Request, settings: &inject::Settings) -> Answer {
         Err(refused) => {
             let message = format!("Causeway cannot inject this pod: {refused}");
             let causes = vec![(refused.field(), refused.to_string())];
-            let refused = Refusal { code: 403, reason: "Forbidden", message, causes };
+            let refused = Refusal { code: 403, reason: "Forbidden", message, causes, about: request.kind_and_name() };
             Answer { refused: Some(refused), ..Answer::default() }
         }
     }
@@ -120,7 +122,8 @@ pub fn validate(request: &Request, resources: Option<&Resources>, settings: &com
     let all: Vec<String> = errors.iter().map(sentence).collect();
     let message = format!("{what} is not valid: {}", all.join("; "));
     let causes = errors.iter().map(|p| (p.field.clone(), spoken(p))).collect();
-    Answer { refused: Some(Refusal { code: 422, reason: "Invalid", message, causes }), patch: Vec::new(), warnings }
+    let refused = Refusal { code: 422, reason: "Invalid", message, causes, about: request.kind_and_name() };
+    Answer { refused: Some(refused), patch: Vec::new(), warnings }
 }
 
 fn sentence(problem: &Problem) -> String {
@@ -140,13 +143,14 @@ fn spoken(problem: &Problem) -> String {
 /// The review that answers `uid`.
 pub fn written(uid: &str, answer: &Answer) -> Vec<u8> {
     let mut response = json!({"uid": uid, "allowed": answer.refused.is_none()});
-    if let Some(Refusal { code, reason, message, causes }) = &answer.refused {
+    if let Some(Refusal { code, reason, message, causes, about: (kind, name) }) = &answer.refused {
         let causes: Vec<Value> = causes
             .iter()
             .map(|(field, message)| json!({"reason": "FieldValueInvalid", "field": field, "message": message}))
             .collect();
         response["status"] = json!({
-            "status": "Failure", "code": code, "reason": reason, "message": message, "details": {"causes": causes},
+            "status": "Failure", "code": code, "reason": reason, "message": message,
+            "details": {"kind": kind, "name": name, "causes": causes},
         });
     }
     if !answer.patch.is_empty() {
@@ -173,6 +177,11 @@ impl Request {
     /// What the answer must name.
     pub fn uid(&self) -> &str {
         &self.uid
+    }
+
+    fn kind_and_name(&self) -> (String, String) {
+        let kind = self.object.get("kind").and_then(Value::as_str).unwrap_or_default();
+        (kind.to_owned(), self.name.clone())
     }
 
     /// For the log: operation, and what it is about.

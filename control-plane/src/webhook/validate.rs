@@ -28,6 +28,7 @@ const OF_OTHERS: &[&str] = &[
     "external_destination",
     "gateway_only",
     "http_route_on_tcp_port",
+    "no_hosts",
     "refused_external_name",
     "shadowed_route",
     "tcp_route_on_http_port",
