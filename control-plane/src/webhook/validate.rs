@@ -90,7 +90,7 @@ fn problems(value: &Value, resources: Option<&Resources>, settings: &Settings) -
     let mut around = Vec::new();
     if let Some(resource) = resource {
         all.extend(compiled(&resource, alone(&resource, settings), settings));
-        let world = resources.map(|r| world(r)).unwrap_or_default();
+        let world = resources.map(world).unwrap_or_default();
         around = if resources.is_some() { compiled(&resource, world, settings) } else { Vec::new() };
     }
     let is_error = |p: &Problem| p.severity == Severity::Error && !OF_OTHERS.contains(&p.code);
