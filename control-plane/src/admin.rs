@@ -21,9 +21,17 @@ use crate::readiness::Readiness;
 
 mod views;
 
-const MAX_CONNECTIONS: usize = 128;
-const HEAD_DEADLINE: Duration = Duration::from_secs(10);
-const CONNECTION_LIFE: Duration = Duration::from_secs(300);
+/// How many connections at once, how long a request's head may take, and how long a connection lives.
+struct Limits {
+    connections: usize,
+    head: Duration,
+    life: Duration,
+}
+
+/// People and tools of this machine.
+const LOCAL: Limits = Limits { connections: 128, head: Duration::from_secs(10), life: Duration::from_secs(300) };
+/// Kubelet and Prometheus ask once in a while; nobody else shall keep them out for long.
+const REMOTE: Limits = Limits { connections: 1024, head: Duration::from_secs(2), life: Duration::from_secs(20) };
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -83,7 +91,11 @@ pub struct Admin {
 
 /// Answers on `listener` until the task is dropped.
 pub async fn serve(admin: Admin, listener: TcpListener) {
-    let limit = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let limits = match admin.face {
+        Face::Admin(_) => &LOCAL,
+        Face::Health => &REMOTE,
+    };
+    let limit = Arc::new(Semaphore::new(limits.connections));
     loop {
         let Ok(permit) = Arc::clone(&limit).acquire_owned().await else { return };
         let stream = match listener.accept().await {
@@ -102,10 +114,10 @@ pub async fn serve(admin: Admin, listener: TcpListener) {
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_DEADLINE)
+                .header_read_timeout(limits.head)
                 .max_buf_size(16 * 1024)
                 .serve_connection(TokioIo::new(stream), service);
-            let _ = tokio::time::timeout(CONNECTION_LIFE, connection).await;
+            let _ = tokio::time::timeout(limits.life, connection).await;
             drop(permit);
         });
     }

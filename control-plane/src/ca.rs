@@ -18,6 +18,7 @@ use crate::state::{PUBLIC, StateDir, StateError};
 mod material;
 mod signer;
 
+use material::Told;
 pub use material::{CaProblem, Delivery, Material};
 use signer::Signer;
 pub use signer::{CA_FILE, Root};
@@ -135,7 +136,10 @@ impl Authority {
         let (signer, extra, mut retired) = match &files {
             CaFiles::Own => (Signer::open_own(&state, trust_domain, now)?, read_extra(&state)?, Vec::new()),
             CaFiles::Given { cert, key } => (Signer::read(cert, key)?, read_extra(&state)?, Vec::new()),
-            CaFiles::Secret(delivery) => material::read(delivery)?,
+            CaFiles::Secret(delivery) => {
+                let told = Told::by(delivery)?;
+                (told.signer, told.extra, told.retired)
+            }
         };
         retired.retain(|(_, until)| *until > now);
         let leaf_ttl = i64::try_from(leaf_ttl.as_secs()).unwrap_or(i64::MAX);
@@ -234,8 +238,8 @@ impl Authority {
             CaFiles::Own => (None, read_extra(&self.state)?, Vec::new()),
             CaFiles::Given { cert, key } => (Some(Signer::read(cert, key)?), read_extra(&self.state)?, Vec::new()),
             CaFiles::Secret(delivery) => {
-                let (signer, extra, told) = material::read(delivery)?;
-                (Some(signer), extra, told)
+                let told = Told::by(delivery)?;
+                (Some(told.signer), told.extra, told.retired)
             }
         };
         let mut retired = was.retired.clone();

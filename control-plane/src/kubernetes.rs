@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use kube::{Client, Config};
 
 pub mod lease;
+pub mod retired;
 pub mod secret;
 pub mod trust;
 

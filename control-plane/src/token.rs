@@ -127,7 +127,7 @@ pub enum TokenReviewer {
     /// This process, by its own key.
     Local(LocalTokens),
     /// The API server of the cluster, which knows the pods too.
-    Kubernetes(KubernetesTokens),
+    Kubernetes(Box<KubernetesTokens>),
 }
 
 impl TokenReviewer {

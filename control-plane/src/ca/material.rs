@@ -92,9 +92,19 @@ impl Material {
     }
 }
 
-/// What the Secret says now: who signs, which roots are trusted too, and which were before and until when.
-pub(super) fn read(delivery: &Delivery) -> Result<(Signer, Vec<Root>, Vec<(Root, i64)>), CaError> {
-    let now = delivery.borrow().clone();
-    let material = now.map_err(|p| CaError::File { path: PathBuf::from(p.place), what: p.what })?;
-    Ok((material.signer()?, material.extra_roots()?, material.retired.clone()))
+/// What the Secret says now.
+pub(super) struct Told {
+    pub signer: Signer,
+    /// Roots that are trusted too.
+    pub extra: Vec<Root>,
+    /// Roots that were, and until when.
+    pub retired: Vec<(Root, i64)>,
+}
+
+impl Told {
+    pub(super) fn by(delivery: &Delivery) -> Result<Self, CaError> {
+        let now = delivery.borrow().clone();
+        let material = now.map_err(|p| CaError::File { path: PathBuf::from(p.place), what: p.what })?;
+        Ok(Self { signer: material.signer()?, extra: material.extra_roots()?, retired: material.retired.clone() })
+    }
 }

@@ -10,12 +10,12 @@ use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
 use tokio::sync::watch;
 
-use super::{ANSWER_DEADLINE, MANAGED_BY, NAME, NAMESPACE, is_status, trust};
+use super::{ANSWER_DEADLINE, MANAGED_BY, NAME, NAMESPACE, is_status, retired, trust};
 use crate::ca::{CaError, CaProblem, Delivery, EXTRA_ROOTS_FILE, Material, Root};
 use crate::clock;
 
 /// How often the Secret is read again.
-const REREAD: Duration = Duration::from_secs(5);
+pub const REREAD: Duration = Duration::from_secs(5);
 /// Longest wait between two tries at the start.
 const LONGEST: Duration = Duration::from_secs(10);
 /// The issuer, then what signed it.
@@ -202,7 +202,7 @@ fn material(place: &str, secret: &Secret) -> Result<Material, SecretError> {
         key: need(KEY)?,
         root: take(ROOT),
         extra: take(EXTRA_ROOTS_FILE),
-        retired: Vec::new(),
+        retired: retired::read(place, &take(retired::ROOTS), secret.metadata.annotations.as_ref()),
     })
 }
 
@@ -218,4 +218,32 @@ async fn answer<T>(
 ) -> Result<T, SecretError> {
     let answered = tokio::time::timeout(ANSWER_DEADLINE, call).await.map_err(|_| SecretError::Late)?;
     answered.map_err(|source| SecretError::Api { action, place, source })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn secret(keys: &[&str]) -> Secret {
+        let data = keys.iter().map(|key| ((*key).to_owned(), ByteString(key.as_bytes().to_vec())));
+        Secret { data: Some(data.collect()), ..Secret::default() }
+    }
+
+    #[test]
+    fn a_secret_without_chain_or_key_is_refused_by_the_name_of_what_it_lacks() {
+        for (keys, lacks) in [(&[][..], CHAIN), (&[CHAIN], KEY), (&[KEY, ROOT], CHAIN)] {
+            let error = material("Secret a/b", &secret(keys)).unwrap_err().to_string();
+            assert!(error.contains("Secret a/b") && error.contains(&format!("`{lacks}`")), "{error}");
+        }
+        let all = material("Secret a/b", &secret(&[CHAIN, KEY])).unwrap();
+        assert_eq!((all.chain, all.key, all.root), (CHAIN.into(), KEY.into(), Vec::new()));
+    }
+
+    #[test]
+    fn the_key_is_in_no_debug_output() {
+        let all = material("Secret a/b", &secret(&[CHAIN, KEY])).unwrap();
+        assert!(!format!("{all:?}").contains(KEY));
+    }
 }

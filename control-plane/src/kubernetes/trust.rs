@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
@@ -34,6 +34,8 @@ pub const BUNDLE_KEY: &str = "trust-bundle.pem";
 const QUIET: Duration = Duration::from_millis(50);
 /// The bundle is compared, and what failed is tried again, this often.
 const AGAIN: Duration = Duration::from_secs(5);
+/// The owner is read again this often, besides before each write.
+const OWNER: Duration = Duration::from_secs(10);
 
 /// What is needed to keep the ConfigMaps.
 pub struct Keeper {
@@ -62,7 +64,7 @@ impl Keeper {
             self.metrics.trust_config_maps.set(0);
             self.metrics.trust_config_maps_failed.set(0);
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     async fn lead(&mut self) {
@@ -71,7 +73,7 @@ impl Keeper {
         let config = watcher::Config::default().fields(&format!("metadata.name={CONFIG_MAP}"));
         let mut events = pin!(watcher(maps, config).default_backoff());
         let (mut seen, mut is_listed) = (BTreeMap::new(), false);
-        let mut resources = self.resources.clone();
+        let (mut resources, mut known) = (self.resources.clone(), Known::default());
         loop {
             tokio::select! {
                 event = events.next() => match event {
@@ -91,18 +93,26 @@ impl Keeper {
                 }
             }
             if is_listed {
-                self.pass(&wanted, &seen).await;
+                self.metrics.trust_config_maps.set(i64::try_from(wanted.len()).unwrap_or(i64::MAX));
+                self.pass(&wanted, &seen, &mut known).await;
             }
         }
     }
 
-    async fn pass(&self, wanted: &BTreeSet<String>, seen: &BTreeMap<String, Seen>) {
+    async fn pass(&self, wanted: &BTreeSet<String>, seen: &BTreeMap<String, Seen>, known: &mut Known) {
         let bundle = self.authority.bundle_pem(clock::unix_now());
+        let is_settled = plan(wanted, &bundle, known.owner.as_ref(), seen).is_empty();
+        let is_old = known.since.is_none_or(|since| since.elapsed() >= OWNER);
+        if is_settled && !is_old {
+            self.metrics.trust_config_maps_failed.set(0);
+            return;
+        }
+        // Before anything is written: what names an owner that is gone is collected at once.
         let Ok(owner) = self.owner().await else { return };
-        let actions = plan(wanted, &bundle, owner.as_ref(), seen);
+        *known = Known { owner, since: Some(clock::now()) };
         let mut failed = 0;
-        for action in &actions {
-            if let Err(error) = self.act(action, &bundle, owner.as_ref()).await {
+        for action in plan(wanted, &bundle, known.owner.as_ref(), seen) {
+            if let Err(error) = self.act(&action, &bundle, known.owner.as_ref()).await {
                 failed += 1;
                 tracing::debug!(?action, error, "a trust bundle cannot be written");
             }
@@ -111,7 +121,6 @@ impl Keeper {
             tracing::warn!(failed, "trust bundles could not be written (namespaces that end, or missing permission?)");
         }
         self.metrics.trust_config_maps_failed.set(failed);
-        self.metrics.trust_config_maps.set(i64::try_from(wanted.len()).unwrap_or(i64::MAX));
     }
 
     /// Who owns the ConfigMaps, so that they go with the installation; an installation without injection has no owner
@@ -150,6 +159,13 @@ impl Keeper {
             Err(_) => Err(format!("no answer within {ANSWER_DEADLINE:?}")),
         }
     }
+}
+
+/// The owner as it was read last.
+#[derive(Default)]
+struct Known {
+    owner: Option<Owner>,
+    since: Option<Instant>,
 }
 
 /// Applies one event of the watch. `is_listed` is false while a list is under way: from a part of it nothing follows.

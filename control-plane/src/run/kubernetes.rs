@@ -12,7 +12,7 @@ use crate::ca::{Authority, CaFiles};
 use crate::clock;
 use crate::index::Resources;
 use crate::inject;
-use crate::kubernetes::{self, lease, secret, trust};
+use crate::kubernetes::{self, lease, retired, secret, trust};
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
 use crate::readiness::Readiness;
@@ -47,11 +47,7 @@ pub struct Parts {
 
 impl Parts {
     /// Starts what runs until the control plane ends; a part that ends by itself ends the control plane.
-    ///
-    /// # Errors
-    /// When a part cannot be started.
-    #[allow(clippy::unused_async)]
-    async fn start(&self, background: &mut JoinSet<()>) -> anyhow::Result<()> {
+    fn start(&self, background: &mut JoinSet<()>) {
         let keeper = trust::Keeper {
             client: self.client.clone(),
             authority: Arc::clone(&self.authority),
@@ -69,7 +65,6 @@ impl Parts {
             replica: self.args.pod_name.clone(),
         };
         background.spawn(statuses.run());
-        Ok(())
     }
 }
 
@@ -109,6 +104,13 @@ pub(super) async fn grounds(
 
     let (leader, leaving) =
         lease::elect(client.clone(), &args.kubernetes.pod_name, foundation.metrics.clone(), draining.clone());
+    background.spawn(retired::remember(
+        client.clone(),
+        args.kubernetes.ca_secret.clone(),
+        Arc::clone(&authority),
+        delivery.subscribe(),
+        leader.clone(),
+    ));
     background.spawn(secret::follow(client.clone(), args.kubernetes.ca_secret.clone(), delivery));
     let (sender, events) = mpsc::channel(16);
     background.spawn(source::kubernetes::watch(client.clone(), sender));
@@ -124,8 +126,8 @@ pub(super) async fn grounds(
         readiness: foundation.readiness.clone(),
         draining,
     };
-    parts.start(background).await?;
+    parts.start(background);
     admission(args, &parts, background)?;
-    let tokens = TokenReviewer::Kubernetes(KubernetesTokens::new(client, foundation.metrics.clone()));
+    let tokens = TokenReviewer::Kubernetes(Box::new(KubernetesTokens::new(client, foundation.metrics.clone())));
     Ok(Grounds { authority, tokens, events, election: Some((leader, leaving)), resources })
 }

@@ -24,6 +24,7 @@ pub fn server_config(
 ) -> anyhow::Result<(i64, Arc<ServerConfig>)> {
     let (key, issued) = authority.server_key(now)?;
     metrics.server_certificate_expiry.set(issued.not_after);
+    metrics.ca_expiry.set(authority.expires());
     let clients = ClientVerifier::optional(authority.roots_source());
     let config = svid::server_config(key, clients, &[b"h2"])?;
     // Life counts from now: the back-dated part was never used.
