@@ -20,6 +20,9 @@ const TAU: Duration = Duration::from_secs(10);
 /// What a failed connection attempt counts as; decays like any measurement.
 const FAILURE: Duration = Duration::from_secs(5);
 
+/// How long the last endpoints are still used when all of them are gone at once.
+const LAST_RESORT: Duration = Duration::from_secs(10);
+
 /// One endpoint of one backend.
 pub struct EndpointState {
     /// As configured.
@@ -116,20 +119,39 @@ impl Drop for Pending {
 pub struct BackendState {
     /// As configured.
     pub backend: Arc<Backend>,
-    endpoints: RwLock<Arc<[Arc<EndpointState>]>>,
+    endpoints: RwLock<Held>,
     /// What `endpoints` was made from, to see cheaply that nothing changed.
     source: Mutex<Option<Arc<[Endpoint]>>>,
+}
+
+/// Endpoints in use.
+struct Held {
+    list: Arc<[Arc<EndpointState>]>,
+    /// They are a last resort until then: the configuration names none any more.
+    until: Option<Instant>,
+}
+
+impl Held {
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| until <= clock::now())
+    }
 }
 
 impl BackendState {
     /// A backend without endpoints yet.
     pub fn new(backend: Arc<Backend>) -> Self {
-        Self { backend, endpoints: RwLock::new(Arc::new([])), source: Mutex::default() }
+        let none = Held { list: Arc::new([]), until: None };
+        Self { backend, endpoints: RwLock::new(none), source: Mutex::default() }
     }
 
     /// The endpoints now.
+    ///
+    /// When all of them are gone at once, the meshed ones stay for [`LAST_RESORT`]: a node whose kubelet restarts, or
+    /// that cannot reach the API server, reports all its pods as not ready for a moment, and they serve. Whoever has
+    /// an address by then must still prove the identity.
     pub fn endpoints(&self) -> Arc<[Arc<EndpointState>]> {
-        Arc::clone(&self.endpoints.read().unwrap_or_else(PoisonError::into_inner))
+        let held = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
+        if held.is_over() { Arc::new([]) } else { Arc::clone(&held.list) }
     }
 
     /// Takes over `endpoints`; those that stay keep their load and connections. An endpoint that `is_self` is our own
@@ -151,7 +173,14 @@ impl BackendState {
                 old.get(&e).map_or_else(|| EndpointState::new(e.clone()), Arc::clone)
             })
             .collect();
-        *self.endpoints.write().unwrap_or_else(PoisonError::into_inner) = new;
+        let mut held = self.endpoints.write().unwrap_or_else(PoisonError::into_inner);
+        *held = match new.is_empty() && !held.is_over() {
+            true => {
+                let list = held.list.iter().filter(|e| e.endpoint.identity.is_some()).map(Arc::clone).collect();
+                Held { list, until: held.until.or_else(|| clock::now().checked_add(LAST_RESORT)) }
+            }
+            false => Held { list: new, until: None },
+        };
         *source = Some(Arc::clone(endpoints));
     }
 

@@ -36,7 +36,7 @@ type Scenario = (&'static str, fn(&Stage));
 /// In an order in which none has to wait for what the one before it broke; the last takes the mesh away.
 const SCENARIOS: &[Scenario] = &[
     ("a killed proxy comes back from its state, and nothing passes it meanwhile", proxy::killed),
-    ("a proxy out of memory is no other", proxy::killed_at_the_server),
+    ("the proxy of a server is killed", proxy::killed_at_the_server),
     ("a killed leader disturbs no traffic and another replica writes status", control_plane::leader_killed),
     ("the control plane is replaced under load", control_plane::replaced),
     ("the kubelet is restarted", kubelet::restarted),

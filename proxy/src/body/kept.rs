@@ -111,7 +111,7 @@ impl Kept {
     pub fn size_hint(&self) -> SizeHint {
         let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         match (self.given, shared.is_keeping) {
-            (0, true) => shared.hint.clone(),
+            (0, true) => shared.hint,
             (given, _) if given >= shared.frames.len() => shared.body.size_hint(),
             _ => SizeHint::default(),
         }

@@ -51,6 +51,29 @@ fn the_own_application_is_spoken_to_as_it_is() {
 }
 
 #[test]
+fn the_last_endpoints_that_prove_who_they_are_stay_for_a_while_when_all_are_gone() {
+    let backend = backend();
+    let none: Arc<[Endpoint]> = Arc::from([]);
+    backend.update(&Arc::from([endpoint(1, Some(ID)), endpoint(2, None)]), |_| false);
+    let before = backend.endpoints();
+    backend.update(&none, |_| false);
+    let kept = backend.endpoints();
+    assert_eq!(kept.len(), 1, "an address without an identity may be anybody's by now");
+    assert!(Arc::ptr_eq(&kept[0], &before[0]));
+    // Being gone again does not begin the time anew.
+    let until = backend.endpoints.read().unwrap().until;
+    backend.update(&Arc::from([]), |_| false);
+    assert_eq!(backend.endpoints.read().unwrap().until, until);
+    backend.endpoints.write().unwrap().until = Some(clock::now());
+    assert!(backend.endpoints().is_empty(), "but not for ever");
+    backend.update(&Arc::from([]), |_| false);
+    assert!(backend.endpoints().is_empty());
+    backend.update(&Arc::from([endpoint(3, Some(ID))]), |_| false);
+    assert_eq!(backend.endpoints().len(), 1);
+    assert!(backend.endpoints.read().unwrap().until.is_none());
+}
+
+#[test]
 fn every_endpoint_is_tried_once_and_then_none() {
     let backend = backend();
     backend.update(&Arc::from([endpoint(1, None), endpoint(2, None), endpoint(3, None)]), |_| false);
