@@ -2,7 +2,7 @@
 
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::inside::Inside;
 use super::{images, node::Node};
@@ -26,8 +26,9 @@ impl Node {
             node.load_image(&archive);
         }
         println!("node: ready, with the images");
+        let begun = Instant::now();
         node.install(flags);
-        println!("node: Causeway is installed");
+        println!("node: Causeway is installed, after {:.1} s", begun.elapsed().as_secs_f64());
         node
     }
 
