@@ -99,10 +99,11 @@ fn the_same_resources_from_a_directory_and_from_an_api_server_are_the_same_confi
     let folder = tempfile::tempdir().unwrap();
     let fixtures = fixtures();
     for (at, object) in fixtures.iter().enumerate() {
-        // A namespace that the cluster has already is as good.
+        // A kind that was established just now may be unknown for a moment.
         let made = until("the object is accepted", Duration::from_secs(20), || {
-            watched.run(objects::try_create(&watched.client, object)).or_else(|error| {
-                if error.contains("404") || error.contains("NotFound") { Err(error) } else { panic!("{error}") }
+            watched.run(objects::try_create(&watched.client, object)).inspect_err(|error| {
+                let is_early = error.contains("404") || error.contains("NotFound");
+                assert!(is_early, "{error}");
             })
         });
         if let Some(status) = object.get("status").filter(|_| object["kind"] == "Pod") {
