@@ -24,7 +24,8 @@ Examples:
   causeway install --replicas 3 --leaf-ttl 8h --apply --wait
   causeway install --default-policy deny | kubectl diff --server-side -f -
 
-It can be run again at any time: what is right already stays as it is. Causeway lives in namespace causeway-system.
+It can be run again at any time: what is right already stays as it is. Give the same choices again; what differs from
+the installation that is there is shown, and another trust domain is refused. Causeway lives in namespace causeway-system.
 With Helm: helm install causeway deploy/helm/causeway --namespace causeway-system --create-namespace
 
 Exit codes: 0 done; 1 something was refused, or not ready in time, and the output says what; 2 the command line is
@@ -33,6 +34,8 @@ wrong.";
 /// How often the cluster is looked at while waiting.
 const LOOK: Duration = Duration::from_millis(400);
 const TITLE: usize = 32;
+/// The one choice that a running mesh cannot take.
+const TRUST_DOMAIN: &str = "trust-domain";
 
 /// Arguments of `causeway install`.
 #[derive(Args, Debug)]
@@ -86,6 +89,18 @@ pub fn run(settings: &Settings, style: Style, out: &mut dyn Write) -> anyhow::Re
 async fn install(cluster: &Cluster, objects: &[Object], report: &mut Report<'_>) -> anyhow::Result<()> {
     let upgrade = format!("helm upgrade RELEASE CHART --namespace {NAMESPACE}");
     apply::refuse_helm(cluster, &upgrade).await?;
+    let before = apply::installed_args(cluster).await?;
+    for change in manifest::changes(&before, &manifest::args(objects)) {
+        if change.flag == TRUST_DOMAIN {
+            bail!(
+                "this mesh runs with --trust-domain {}; with {} every identity would change and nobody would trust his \
+                 neighbour: give the same one, or uninstall first",
+                change.before,
+                change.after
+            );
+        }
+        report.note(&change.say())?;
+    }
     for step in Step::ALL {
         let of_step = objects.iter().filter(|object| Step::of(object.kind()) == step);
         let done = apply::apply(cluster, of_step).await?;
@@ -139,7 +154,12 @@ impl Report<'_> {
     }
 
     pub(crate) fn good(&mut self, title: &str, what: &str) -> anyhow::Result<()> {
-        self.line(Ink::Good, "✓", title, what)
+        self.line(Ink::Good, "✔", title, what)
+    }
+
+    /// Something that a person should look at.
+    pub(crate) fn note(&mut self, text: &str) -> anyhow::Result<()> {
+        self.line(Ink::Warn, "!", text, "")
     }
 
     fn line(&mut self, ink: Ink, mark: &str, title: &str, what: &str) -> anyhow::Result<()> {
@@ -166,7 +186,7 @@ impl Report<'_> {
                     return self.good(&said, &after);
                 }
                 Look::Waiting(why) if clock::now() >= end => {
-                    self.line(Ink::Bad, "✗", &why, "")?;
+                    self.line(Ink::Bad, "✘", &why, "")?;
                     bail!("not done in time; `causeway check` looks closer, and running this again goes on waiting");
                 }
                 Look::Waiting(why) => {

@@ -4,6 +4,7 @@
 mod inventory;
 mod removal;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::time::Duration;
@@ -69,7 +70,8 @@ pub fn run(settings: &Settings, style: Style, out: &mut dyn Write) -> anyhow::Re
             writeln!(out, "There is nothing of Causeway on {}.", cluster.server())?;
             return Ok(0);
         }
-        let verb = if settings.apply { "Removing Causeway from" } else { "To be removed from" };
+        let is_refused = found.resources().next().is_some() && !settings.delete_resources;
+        let verb = if settings.apply && !is_refused { "Removing Causeway from" } else { "To be removed from" };
         let mut report = Report { style, out, begun: clock::now() };
         report.head(&format!("{verb} {}", cluster.server()))?;
         report.plain(text(&found, style).trim_end())?;
@@ -77,7 +79,7 @@ pub fn run(settings: &Settings, style: Style, out: &mut dyn Write) -> anyhow::Re
             report.plain("Nothing was changed. To remove it: causeway uninstall --apply")?;
             return Ok(0);
         }
-        if found.resources().next().is_some() && !settings.delete_resources {
+        if is_refused {
             report.plain(&style.paint(
                 Ink::Bad,
                 "Refused: routes and policies would be deleted. Say --delete-resources if they shall, or --keep-crds to \
@@ -108,7 +110,7 @@ fn text(found: &Inventory, style: Style) -> String {
         line("the CA", "its key is lost: the next installation makes a new one".to_owned());
     }
     if !found.config_maps.is_empty() {
-        line("roots, for proxies to begin with", names(found.config_maps.iter().map(|ns| format!("in {ns}"))));
+        line("roots, for proxies to begin with", format!("in {}", names(found.config_maps.iter().cloned())));
     }
     if !found.definitions.is_empty() {
         line("definitions", names(found.definitions.iter().map(|d| d.object.name().to_owned())));
@@ -128,8 +130,8 @@ fn text(found: &Inventory, style: Style) -> String {
         );
     }
     if !found.injected.is_empty() {
-        let pods = found.injected.len();
-        let said = format!("{pods} injected pods still run: {}", names(found.injected.iter().cloned()));
+        let run = if found.injected.len() == 1 { "pod still runs" } else { "pods still run" };
+        let said = format!("{} injected {run}: {}", found.injected.len(), names(found.injected.iter().cloned()));
         warn(&mut text, style, &said);
         text.push_str(
             "    They keep their routes and, until these end, their certificates. Make them anew without proxies:\n",
@@ -137,7 +139,10 @@ fn text(found: &Inventory, style: Style) -> String {
         for namespace in &found.labelled {
             let _ = writeln!(text, "      kubectl label namespace {namespace} causeway.dev/inject-");
         }
-        text.push_str("      kubectl -n NAMESPACE rollout restart deployment,statefulset,daemonset\n");
+        let namespaces: BTreeSet<&str> = found.injected.iter().filter_map(|pod| Some(pod.split_once('/')?.0)).collect();
+        for namespace in namespaces {
+            let _ = writeln!(text, "      kubectl -n {namespace} rollout restart deployment,statefulset,daemonset");
+        }
     }
     text
 }
@@ -187,8 +192,9 @@ mod tests {
         let text = text(&found, Style::PLAIN);
         for wanted in [
             "VirtualService dev/prodsvc",
-            "1 injected pods still run: dev/web",
+            "1 injected pod still runs: dev/web",
             "kubectl label namespace dev causeway.dev/inject-",
+            "kubectl -n dev rollout restart deployment",
             "stays; not ours: Secret corporate-ca",
         ] {
             assert!(text.contains(wanted), "{wanted} is missing in\n{text}");

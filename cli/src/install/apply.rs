@@ -110,6 +110,17 @@ pub async fn refuse_helm(cluster: &Cluster, instead: &str) -> anyhow::Result<()>
     }
 }
 
+/// The arguments of the control plane that is installed; none where none is.
+///
+/// # Errors
+/// The API server cannot be asked.
+pub async fn installed_args(cluster: &Cluster) -> anyhow::Result<Vec<String>> {
+    let deployments: Api<k8s_openapi::api::apps::v1::Deployment> = Api::namespaced(cluster.client(), NAMESPACE);
+    let found = cluster.ask(deployments.get_opt(CONTROL_PLANE)).await?;
+    let pod = found.and_then(|d| d.spec).and_then(|s| s.template.spec);
+    Ok(pod.and_then(|p| p.containers.into_iter().next()).and_then(|c| c.args).unwrap_or_default())
+}
+
 /// Applies `objects`, those of one step.
 ///
 /// # Errors

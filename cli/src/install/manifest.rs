@@ -1,6 +1,8 @@
 //! The objects of an installation: `deploy/causeway.yaml`, which is what Helm makes of the chart, with a person's choices
 //! put in at named places. Pure; who prints or applies them is left to others.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, anyhow, bail};
 use causeway_control_plane::args::Cli;
 use clap::{Args, Parser};
@@ -159,6 +161,44 @@ pub fn text(choices: &Choices) -> anyhow::Result<String> {
         text.push_str(&serde_yaml::to_string(&object.0)?);
     }
     Ok(text)
+}
+
+/// The arguments of the control plane among `objects`.
+pub fn args(objects: &[Object]) -> Vec<String> {
+    let deployment = objects.iter().find(|object| object.kind() == "Deployment");
+    let args = deployment.and_then(|object| object.0.pointer(ARGS)).and_then(Value::as_array);
+    args.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// A choice that would be another than in the installation that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Name of the flag, without dashes.
+    pub flag: String,
+    /// As it is.
+    pub before: String,
+    /// As it would be.
+    pub after: String,
+}
+
+impl Change {
+    /// For a person.
+    pub fn say(&self) -> String {
+        format!("--{} was {}, becomes {}", self.flag, self.before, self.after)
+    }
+}
+
+/// What differs between two lists of arguments; a flag that only one of them has is of another version and no choice.
+pub fn changes(before: &[String], after: &[String]) -> Vec<Change> {
+    fn split(argument: &str) -> Option<(&str, &str)> {
+        argument.strip_prefix("--")?.split_once('=')
+    }
+    let before: BTreeMap<&str, &str> = before.iter().map(String::as_str).filter_map(split).collect();
+    let differs = |(flag, after): (&str, &str)| {
+        let before = *before.get(flag)?;
+        (before != after).then(|| Change { flag: flag.to_owned(), before: before.to_owned(), after: after.to_owned() })
+    };
+    after.iter().map(String::as_str).filter_map(split).filter_map(differs).collect()
 }
 
 struct Manifest(Vec<Object>);

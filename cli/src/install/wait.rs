@@ -10,10 +10,13 @@ use kube::api::{DynamicObject, ListParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::json;
 
+use crate::clock;
 use crate::cluster::{CONTROL_PLANE, CONTROL_PLANE_PODS, Cluster, NAMESPACE};
 
 /// Where the webhooks are tried, by requests that change nothing.
 const TRIED_IN: &str = "default";
+/// Seconds after which a control plane that runs should be ready.
+const SLOW: i64 = 10;
 
 /// The answer to one look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +57,7 @@ pub async fn control_plane(cluster: &Cluster) -> anyhow::Result<Look> {
     }
     let pods: Api<Pod> = Api::namespaced(cluster.client(), NAMESPACE);
     let pods = cluster.ask(pods.list(&ListParams::default().labels(CONTROL_PLANE_PODS))).await?;
-    let reason = pods.items.iter().find_map(trouble);
+    let reason = pods.items.iter().find_map(|pod| trouble(pod, clock::unix_now()));
     Ok(rollout(&deployment, reason))
 }
 
@@ -82,7 +85,7 @@ fn rollout(deployment: &Deployment, reason: Option<String>) -> Look {
 }
 
 /// Why a Pod is not ready; None where it is, or is only starting.
-fn trouble(pod: &Pod) -> Option<String> {
+fn trouble(pod: &Pod, now: i64) -> Option<String> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let status = pod.status.as_ref()?;
     let containers = status.container_statuses.iter().flatten();
@@ -94,7 +97,8 @@ fn trouble(pod: &Pod) -> Option<String> {
             let parts = [waiting.reason, waiting.message, ended];
             return Some(format!("{name}: {}", parts.into_iter().flatten().collect::<Vec<_>>().join(": ")));
         }
-        if state.running.is_some() && !container.ready {
+        let since = state.running.map(|r| r.started_at.map_or(0, |at| at.0.as_second()));
+        if !container.ready && since.is_some_and(|since| now - since > SLOW) {
             return Some(format!("{name} runs and is not ready; see: kubectl -n {NAMESPACE} logs {name}"));
         }
     }

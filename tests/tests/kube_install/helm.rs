@@ -112,6 +112,10 @@ fn the_command_line_installs_waits_shows_and_removes_without_a_trace() {
         code == 0 && said.contains("unchanged") && !said.contains("created") && !said.contains("changed,"),
         "{said}"
     );
+    let (code, said) = causeway(&["install", "--apply", "--leaf-ttl", "8h"]);
+    assert!(code == 0 && said.contains("--leaf-ttl was 24h, becomes 8h"), "{said}");
+    let (code, said) = causeway(&["install", "--apply", "--trust-domain", "example.org"]);
+    assert!(code == 1 && said.contains("this mesh runs with --trust-domain cluster.local"), "{said}");
     // Nothing runs Pods here, so waiting must end, and say what it waited for.
     let (code, said) = causeway(&["install", "--apply", "--wait", "--timeout", "2", "--replicas", "1"]);
     assert!(code == 1 && said.contains("4 definitions established") && said.contains("0/1 control planes"), "{said}");

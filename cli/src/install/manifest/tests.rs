@@ -5,8 +5,20 @@ fn deployment(choices: &Choices) -> Value {
     objects.into_iter().find(|o| o.kind() == "Deployment").expect("a Deployment").0
 }
 
-fn args(choices: &Choices) -> Vec<String> {
-    serde_json::from_value(deployment(choices).pointer(ARGS).expect("args").clone()).expect("texts")
+fn args_of(choices: &Choices) -> Vec<String> {
+    args(&objects(choices).expect("objects"))
+}
+
+#[test]
+fn what_an_upgrade_would_choose_otherwise_is_told() {
+    let before = Choices { leaf_ttl: Some("8h".to_owned()), ..Choices::default() };
+    let mut older = args_of(&before);
+    older.retain(|a| !a.starts_with("--webhook="));
+    older.push("--dropped=1".to_owned());
+    let told = changes(&older, &args_of(&Choices::default()));
+    assert_eq!(told.iter().map(Change::say).collect::<Vec<_>>(), ["--leaf-ttl was 8h, becomes 24h"]);
+    assert_eq!(changes(&args_of(&before), &args_of(&before)), []);
+    assert_eq!(changes(&[], &args_of(&before)), []);
 }
 
 #[test]
@@ -43,7 +55,7 @@ fn what_is_chosen_is_in_the_objects() {
     assert_eq!(made["spec"]["replicas"], 3);
     let image = &made["spec"]["template"]["spec"]["containers"][0]["image"];
     assert_eq!(image, "registry.example.com:5000/mirror/causeway/control-plane:1.2.3");
-    let args = args(&choices);
+    let args = args_of(&choices);
     for wanted in [
         "--proxy-image=registry.example.com:5000/mirror/causeway/proxy:1.2.3",
         "--leaf-ttl=90m",

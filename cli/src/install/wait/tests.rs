@@ -2,7 +2,7 @@ use super::*;
 use kube::core::Status;
 use serde_json::Value;
 
-fn deployment(status: Value) -> Deployment {
+fn deployment(status: &Value) -> Deployment {
     serde_json::from_value(json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x", "generation": 2},
         "spec": {"replicas": 2, "selector": {}, "template": {}}, "status": status,
@@ -20,17 +20,17 @@ fn waiting(look: Look) -> String {
 #[test]
 fn a_rollout_is_done_when_the_new_ones_are_ready_and_the_old_ones_gone() {
     let done = json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2});
-    assert_eq!(rollout(&deployment(done), None), Look::Done("2/2 control planes ready".to_owned()));
+    assert_eq!(rollout(&deployment(&done), None), Look::Done("2/2 control planes ready".to_owned()));
 
     let unseen = json!({"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2});
-    assert!(waiting(rollout(&deployment(unseen), None)).contains("not looked at yet"));
+    assert!(waiting(rollout(&deployment(&unseen), None)).contains("not looked at yet"));
     let older = json!({"observedGeneration": 2, "replicas": 3, "updatedReplicas": 2, "availableReplicas": 3});
-    assert!(waiting(rollout(&deployment(older), None)).ends_with("an older one is still going"));
+    assert!(waiting(rollout(&deployment(&older), None)).ends_with("an older one is still going"));
     let half = json!({"observedGeneration": 2, "replicas": 3, "updatedReplicas": 1, "availableReplicas": 3});
-    assert_eq!(waiting(rollout(&deployment(half), Some("p: x".to_owned()))), "1/2 control planes ready: p: x");
+    assert_eq!(waiting(rollout(&deployment(&half), Some("p: x".to_owned()))), "1/2 control planes ready: p: x");
     let refused = json!({"observedGeneration": 2, "conditions": [
         {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}]});
-    assert!(waiting(rollout(&deployment(refused), None)).ends_with("exceeded quota"));
+    assert!(waiting(rollout(&deployment(&refused), None)).ends_with("exceeded quota"));
 }
 
 #[test]
@@ -42,13 +42,14 @@ fn a_pods_trouble_is_named() {
         json!({"containerStatuses": [{"name": "c", "image": "i", "imageID": "",
         "ready": false, "restartCount": 0, "state": state}]})
     };
-    let said = trouble(&pod(container(json!({"waiting": {"reason": "ErrImagePull", "message": "not found"}}))));
+    let said = trouble(&pod(container(json!({"waiting": {"reason": "ErrImagePull", "message": "not found"}}))), 100);
     assert_eq!(said.as_deref(), Some("p: ErrImagePull: not found"));
-    assert_eq!(trouble(&pod(container(json!({"waiting": {"reason": "ContainerCreating"}})))), None);
-    let said = trouble(&pod(container(json!({"running": {}})))).expect("not ready");
+    assert_eq!(trouble(&pod(container(json!({"waiting": {"reason": "ContainerCreating"}}))), 100), None);
+    let said =
+        trouble(&pod(container(json!({"running": {"startedAt": "1970-01-01T00:00:01Z"}}))), 100).expect("not ready");
     assert!(said.contains("kubectl -n causeway-system logs p"), "{said}");
     let said =
-        trouble(&pod(json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "no node"}]})));
+        trouble(&pod(json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "no node"}]})), 100);
     assert_eq!(said.as_deref(), Some("p: no node"));
 }
 
