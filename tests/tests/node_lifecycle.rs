@@ -39,9 +39,9 @@ const SCENARIOS: &[Scenario] = &[
     ("the proxy of a server is killed", proxy::killed_at_the_server),
     ("a killed leader disturbs no traffic and another replica writes status", control_plane::leader_killed),
     ("the control plane is replaced under load", control_plane::replaced),
-    ("the kubelet is restarted", kubelet::restarted),
     ("the API server is away for a minute", api_server::away),
-    ("the control plane is away: traffic, restarts, new pods, reused addresses", control_plane::away),
+    ("the kubelet is restarted", kubelet::restarted),
+    ("the control plane is away, pods end and begin, and an address changes hands", control_plane::away),
     ("what is uninstalled leaves nothing behind, and running pods go on", removal::uninstalled),
 ];
 

@@ -20,7 +20,6 @@ pub fn away(stage: &Stage) {
     println!("   the API server is back after {:.1} s", back.elapsed().as_secs_f64());
     let programmed = programs(stage, back, ROLLOUT);
     println!("   a route is in force, and its status says so, after {:.1} s", programmed.as_secs_f64());
-    stage.node.wait(&["node/node1"], "condition=Ready", ROLLOUT).unwrap();
     stage.connected(&[&stage.client, &stage.victim]);
     finish(load);
     for pod in stage.pods("causeway-system", "causeway-control-plane") {

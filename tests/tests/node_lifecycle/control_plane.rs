@@ -72,9 +72,8 @@ pub fn replaced(stage: &Stage) {
         if left.is_empty() { Ok(()) } else { Err(left.join(", ")) }
     });
     stage.connected(&[&stage.client, &stage.victim]);
-    // New pods come up by the new replicas, under the same load.
+    // A new pod comes up by the new replicas, under the same load.
     stage.scale("life", "server", 3);
-    stage.scale("life", "server", 2);
     finish(load);
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::stage::{ROLLOUT, Stage, finish};
 
-/// Kills it under load, and starts a pod once it is back.
+/// Kills it under load; it ends a pod once it is back.
 pub fn restarted(stage: &Stage) {
     let before: Vec<String> = stage.names("life", "server");
     let load = stage.start_load();
@@ -12,7 +12,6 @@ pub fn restarted(stage: &Stage) {
     load.goes_on(Duration::from_secs(3));
     stage.node.start_component("kubelet");
     stage.node.wait(&["node/node1"], "condition=Ready", ROLLOUT).unwrap();
-    stage.scale("life", "server", 3);
     stage.scale("life", "server", 2);
     finish(load);
     let after = stage.names("life", "server");
