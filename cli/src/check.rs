@@ -33,28 +33,28 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 const EXAMPLES: &str = "\
 Examples:
-  causeway check                                  the cluster of the current context
-  causeway check --context staging                another one
+  causeway check                      the cluster of the current context
+  causeway check --context staging    another one
   causeway check -o json | jq '.findings[] | select(.mark == \"problem\")'
 
-Before Causeway is installed it says whether it could be; afterwards whether all of it works. It changes nothing: the
-one pod that it creates is a server-side dry run.
+Before Causeway is installed it says whether it could be; afterwards whether all of it works. It changes nothing: the \
+objects that it creates are server-side dry runs.
 
-Exit codes: 0 all is well, or only warnings; 1 something is wrong; 2 nothing is known to be wrong, but something could
+Exit codes: 0 all is well, or only warnings; 1 something is wrong; 2 nothing is known to be wrong, but something could \
 not be told (or the command line is wrong).";
 
 /// Arguments of `causeway check`.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Settings {
-    #[command(flatten)]
-    cluster: Target,
     /// Admin address of a control plane, asked instead of every replica by a port-forward.
     #[arg(long, value_name = "URL", value_parser = address::admin_address)]
     control_plane: Option<SocketAddr>,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
+    #[command(flatten)]
+    cluster: Target,
 }
 
 /// Checks and prints; returns the exit code.

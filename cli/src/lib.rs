@@ -51,17 +51,15 @@ On this machine:
   certs      the certificate and roots that a proxy here holds
 
 Options:
-{options}
-
-{after-help}";
+{options}{after-help}";
 
 const EXAMPLES: &str = "\
 Examples:
-  causeway demo --keep                   the mesh on this machine, left running to try things by hand
-  causeway validate . --strict -o json   for a pipeline: warnings fail, output is JSON
-  causeway install --apply --wait        into the cluster of the current kubeconfig context
-  causeway status -n dev                 proxies and routes of one namespace
-  causeway proxy dev/web-0               what that pod's proxy does with each destination
+  causeway demo --keep               left running, to try things by hand
+  causeway validate . --strict       for a pipeline: warnings fail too
+  causeway install --apply --wait    into the cluster of the current context
+  causeway status -n dev             proxies and routes of one namespace
+  causeway proxy dev/web-0           what that pod's proxy does with each call
 
 `causeway COMMAND --help` explains each, with examples and exit codes.
 Exit codes: 0 all is well; 1 something is wrong, and the output says what; 2 the command line is wrong.

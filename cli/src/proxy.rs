@@ -25,7 +25,7 @@ Examples:
   causeway proxy --proxy http://127.0.0.1:15000    a proxy on this machine
   causeway proxy dev/web-0 -o json | jq .config.destinations
 
-Exit codes: 0 the proxy is ready and its certificate valid; 1 it is not, or cannot be asked; 2 the command line is
+Exit codes: 0 the proxy is ready and its certificate valid; 1 it is not, or cannot be asked; 2 the command line is \
 wrong.";
 
 /// Arguments of `causeway proxy`.

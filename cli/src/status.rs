@@ -30,7 +30,7 @@ Examples:
   causeway status --control-plane http://127.0.0.1:15014   the control plane of this machine
   causeway status -o json | jq '.proxies[].workload'       for a script
 
-Exit codes: 0 every replica answers, every connected proxy is up to date and no problem is an error; 1 something is
+Exit codes: 0 every replica answers, every connected proxy is up to date and no problem is an error; 1 something is \
 not, or cannot be asked; 2 the command line is wrong.";
 
 /// Arguments of `causeway status`.
@@ -158,15 +158,13 @@ fn is_error(problem: &Value) -> bool {
 
 fn is_well(seen: &Seen) -> bool {
     let conditions = ["Accepted", "ResolvedRefs", "Programmed"];
-    let is_false = |resource: &Value| {
-        conditions
-            .iter()
-            .any(|kind| conditions::current(resource, kind).is_some_and(|found| found["status"] == "False"))
+    let is_wrong = |resource: &Value| {
+        conditions.iter().any(|kind| conditions::current(resource, kind).is_some_and(|found| found["status"] != "True"))
     };
     seen.replicas.iter().all(|replica| replica.is_ready && replica.views.is_ok())
         && seen.proxies.iter().all(table::is_current)
         && !seen.problems.iter().any(is_error)
-        && !seen.resources.iter().any(is_false)
+        && !seen.resources.iter().any(is_wrong)
 }
 
 fn as_json(seen: &Seen) -> Value {

@@ -39,6 +39,8 @@ pub struct Facts {
     pub webhooks: Known<Vec<Webhook>>,
     /// What became of a Pod that was tried.
     pub trial: Trial,
+    /// Why a VirtualService without a fault was refused, where it was.
+    pub validation: Known<Option<String>>,
     /// Every namespace.
     pub namespaces: Known<Vec<Namespace>>,
     /// Pods of namespaces with injection, and every injected Pod.

@@ -65,7 +65,8 @@ pub async fn facts(cluster: &Cluster, control_plane: Option<SocketAddr>) -> Fact
     let meshed: Vec<String> =
         namespaces.iter().flatten().filter(|namespace| namespace.is_meshed()).map(|ns| ns.name.clone()).collect();
     let is_installed = !matches!(deployment, Ok(None));
-    let (pods, trial) = tokio::join!(workloads(cluster, &meshed), trial::run(cluster, &namespaces, is_installed));
+    let (pods, (trial, validation)) =
+        tokio::join!(workloads(cluster, &meshed), trial::run(cluster, &namespaces, is_installed));
     Facts {
         version: env!("CARGO_PKG_VERSION"),
         now: clock::unix_now(),
@@ -78,6 +79,7 @@ pub async fn facts(cluster: &Cluster, control_plane: Option<SocketAddr>) -> Fact
         lease,
         webhooks,
         trial,
+        validation,
         namespaces,
         pods,
         policies,
@@ -239,9 +241,6 @@ async fn workloads(cluster: &Cluster, meshed: &[String]) -> Known<Vec<Workload>>
 /// The control plane's pods with the names of the ports that its own manifest gives them.
 fn with_ports(peers: Known<Vec<Peer>>) -> Vec<Peer> {
     let mut peers = peers.unwrap_or_default();
-    for peer in &mut peers {
-        peer.ports = [("grpc".to_owned(), 15010), ("webhook".to_owned(), 15017)].into();
-    }
     if peers.is_empty() {
         // None runs now; policies are judged for the ones to come.
         let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
@@ -252,6 +251,9 @@ fn with_ports(peers: Known<Vec<Peer>>) -> Vec<Peer> {
                 .into(),
             ..Peer::default()
         });
+    }
+    for peer in &mut peers {
+        peer.ports = [("grpc".to_owned(), 15010), ("webhook".to_owned(), 15017)].into();
     }
     peers
 }

@@ -55,7 +55,7 @@ fn title(views: &Views, frame: Frame) -> Vec<String> {
         style.paint(Ink::Bad, &format!("not ready, waits for: {}", awaited.join(", ")))
     };
     let mut lines = vec![format!(
-        "{}  {}  {ready}  {} connections",
+        "{}  {}  {ready}  connections: {}",
         style.paint(Ink::Head, word(status, "workload")),
         word(status, "version"),
         status["connections"]
@@ -89,7 +89,7 @@ fn control_plane(side: &Value, frame: Frame) -> String {
     let last = certs::instant(&side["last_contact"]);
     let ago = last.map_or_else(
         || "never reached".to_owned(),
-        |last| format!("last heard of {} ago", spoken_seconds(frame.now - last)),
+        |last| format!("last message {} ago", spoken_seconds(frame.now - last)),
     );
     format!("{}, {ago}; {resources} resources kept in force", frame.style.paint(Ink::Bad, "away"))
 }
@@ -114,7 +114,6 @@ fn inbound(workload: &Value, frame: Frame) -> Vec<String> {
     }
     lines.extend(wrapped(frame, "encryption", &modes));
     let policies = inbound["policies"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let default = if policies.is_empty() { "no policy: " } else { "else " };
     for policy in policies {
         let (ink, name) = if policy["action"] == "ALLOW" { (Ink::Good, "allow") } else { (Ink::Bad, "deny") };
         let rules: Vec<&str> = policy["rules"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -130,7 +129,13 @@ fn inbound(workload: &Value, frame: Frame) -> Vec<String> {
             );
         }
     }
-    lines.push(row(frame, "otherwise", &format!("{default}{}", word(inbound, "default"))));
+    // An ALLOW policy that selects the pod closes it for everybody else.
+    let otherwise = if policies.iter().any(|policy| policy["action"] == "ALLOW") {
+        "deny, since an ALLOW policy selects this pod"
+    } else {
+        word(inbound, "default")
+    };
+    lines.push(row(frame, "otherwise", otherwise));
     let probes: Vec<String> = inbound["probes"]
         .as_array()
         .into_iter()

@@ -47,14 +47,14 @@ fn what_is_in_force_is_drawn_within_the_columns() {
     for columns in [80, 120] {
         let text = drawn(&views(), columns, false);
         for part in [
-            "dev/web-0  0.1.0  ready  3 connections",
+            "dev/web-0  0.1.0  ready  connections: 3",
             "spiffe://cluster.local/ns/dev/sa/web",
             "50 %, 12 h 0 min",
             "connected, 7 resources in force",
             "mutual TLS only",
             "allow by dev/web-callers",
             "from namespace test to GET",
-            "else allow",
+            "otherwise      deny, since",
             "8080/healthz",
             "any request (by dev/prod-service-route)",
             "10.0 %  ██▍",

@@ -53,8 +53,15 @@ fn progress(resource: &Value, style: Style) -> String {
         style.paint(Ink::Good, "in force, no proxy uses it")
     } else if is("Programmed", "True") {
         style.paint(Ink::Good, &format!("in force{count}"))
-    } else if is("Programmed", "False") {
-        style.paint(Ink::Warn, &format!("on its way{count}"))
+    } else if let Some(found) = conditions::current(resource, "Programmed") {
+        let (ink, text) = match found["reason"].as_str().unwrap_or_default() {
+            "Refused" => (Ink::Bad, "refused by a proxy"),
+            "HeldBack" => (Ink::Warn, "held back"),
+            "NotInForce" => (Ink::Bad, "not in force"),
+            _ if found["status"] == "Unknown" => (Ink::Warn, "not known"),
+            _ => (Ink::Warn, "on its way"),
+        };
+        style.paint(ink, &format!("{text}{count}"))
     } else {
         style.paint(Ink::Warn, "not judged yet")
     }

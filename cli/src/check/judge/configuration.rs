@@ -30,7 +30,10 @@ fn resources(facts: &Facts, findings: &mut Findings) {
             .iter()
             .filter_map(|resource| {
                 let found = conditions::current(resource, condition)?;
-                let wrong = found["status"] == "False";
+                // What is not accepted or names nothing cannot be in force: said once.
+                let is_known =
+                    condition == "Programmed" && ["Accepted", "ResolvedRefs"].iter().any(|kind| is_bad(resource, kind));
+                let wrong = found["status"] != "True" && !is_known;
                 wrong.then(|| {
                     format!("{}: {}: {}", conditions::name(resource), word(found, "reason"), word(found, "message"))
                 })
@@ -60,6 +63,10 @@ fn resources(facts: &Facts, findings: &mut Findings) {
     if is_good {
         findings.good("resources", format!("{} accepted, resolved and in force", count(resources.len(), "resource")));
     }
+}
+
+fn is_bad(resource: &Value, condition: &str) -> bool {
+    conditions::current(resource, condition).is_some_and(|found| found["status"] != "True")
 }
 
 /// What the control plane says of where it reads from: a missing permission, a missing CRD, an API server that is away.

@@ -21,6 +21,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     replicas(facts, &mut findings);
     leader(facts, &mut findings);
     trial(facts, &mut findings);
+    validation(facts, &mut findings);
     webhooks(facts, &mut findings);
     findings.all
 }
@@ -139,6 +140,9 @@ fn replicas(facts: &Facts, findings: &mut Findings) {
 }
 
 fn leader(facts: &Facts, findings: &mut Findings) {
+    if facts.deployment.as_ref().is_ok_and(|found| found.as_ref().is_some_and(|found| found.ready == 0)) {
+        return; // Nobody can lead, and that nobody is ready was said.
+    }
     let cure = "kubectl -n causeway-system logs -l app.kubernetes.io/name=causeway-control-plane";
     let Some(lease) = findings.known("leader", "the leader's Lease", &facts.lease) else { return };
     let Some(lease) = lease.as_ref().filter(|lease| !lease.holder.is_empty()) else {
@@ -158,19 +162,21 @@ fn leader(facts: &Facts, findings: &mut Findings) {
     }
 }
 
+/// What mends a webhook that the API server could not ask.
+fn cure_of(message: &str) -> &'static str {
+    let has = |part: &str| message.contains(part);
+    if has("x509") || has("certificate") {
+        "the leader puts the mesh's roots into the webhook configurations every few seconds: see the leader's log"
+    } else if has("no endpoints") || has("refused") {
+        "no replica is ready: see above"
+    } else if has("deadline") || has("timeout") || has("timed out") {
+        "let the API server reach port 15017 of the control plane's pods (firewall, NetworkPolicies)"
+    } else {
+        "see what it names; kubectl get mutatingwebhookconfigurations lists who else judges pods"
+    }
+}
+
 fn trial(facts: &Facts, findings: &mut Findings) {
-    let cure_of = |message: &str| {
-        let has = |part: &str| message.contains(part);
-        if has("x509") || has("certificate") {
-            "the leader puts the mesh's roots into the webhook configurations every few seconds: see the leader's log"
-        } else if has("no endpoints") || has("refused") {
-            "no replica is ready: see above"
-        } else if has("deadline") || has("timeout") || has("timed out") {
-            "let the API server reach port 15017 of the control plane's pods (firewall, NetworkPolicies)"
-        } else {
-            "see what it names; kubectl get mutatingwebhookconfigurations lists who else judges pods"
-        }
-    };
     match &facts.trial {
         Trial::Injected { namespace } => {
             findings.good("injection", format!("a trial pod in {namespace} is injected (dry run)"));
@@ -193,6 +199,19 @@ fn trial(facts: &Facts, findings: &mut Findings) {
             findings.unknown("injection", &format!("injection, by a trial pod in {namespace}"), message);
         }
         Trial::Unknown(why) => findings.unknown("injection", "injection", why),
+    }
+}
+
+fn validation(facts: &Facts, findings: &mut Findings) {
+    match &facts.validation {
+        Ok(None) => findings.good("validation", "a trial VirtualService is judged and passes (dry run)"),
+        Ok(Some(message)) => {
+            let text = format!("a trial VirtualService is refused: {message}");
+            findings.problem("validation", text, cure_of(message));
+        }
+        // Without the definition there is nothing to try, which is told above.
+        Err(why) if why.contains("find the requested resource") => {}
+        Err(why) => findings.unknown("validation", "validation", why),
     }
 }
 

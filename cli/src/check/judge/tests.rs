@@ -81,6 +81,7 @@ fn healthy() -> Facts {
         lease: Ok(Some(Lease { holder: "a".to_owned(), renewed: NOW - 3, duration: 15 })),
         webhooks: Ok([INJECTOR, VALIDATOR].map(|n| Webhook { name: n.to_owned(), roots: vec![serials()] }).into()),
         trial: Trial::Injected { namespace: "dev".to_owned() },
+        validation: Ok(None),
         namespaces: Ok(vec![
             namespace("dev", &[("causeway.dev/inject", "true")]),
             namespace("prod", &[("causeway.dev/inject", "true")]),
@@ -190,6 +191,11 @@ fn each_fault_of_the_control_plane_is_one_complaint() {
                 f.trial = Trial::Refused { namespace: "dev".to_owned(), message };
             },
             vec![(Problem, "injection")],
+        ),
+        (
+            "validation away",
+            |f| f.validation = Ok(Some("failed calling webhook: no endpoints available".to_owned())),
+            vec![(Problem, "validation")],
         ),
         (
             "another admission",
@@ -356,6 +362,6 @@ fn a_report_names_five_and_counts_the_rest_within_the_columns() {
         assert!(text.contains("rollout restart"), "{text}");
         let longest = text.lines().map(crate::terminal::width).max().unwrap_or_default();
         assert!(longest <= columns, "{longest} columns of {columns}\n{text}");
-        assert!(text.ends_with("1 problem; 17 checks passed\n"), "{text}");
+        assert!(text.ends_with("1 problem; 18 checks passed\n"), "{text}");
     }
 }

@@ -90,8 +90,11 @@ fn pod_security(meshed: &[&Namespace], findings: &mut Findings) {
     }
     let text =
         format!("PodSecurity of {} forbids NET_ADMIN, so no meshed pod can start", count(strict.len(), "namespace"));
-    let cure = "kubectl label --overwrite namespace NAME pod-security.kubernetes.io/enforce=privileged (the init \
-                container that redirects traffic is the only one that needs it)";
+    let cure = format!(
+        "kubectl label --overwrite namespace {} pod-security.kubernetes.io/enforce=privileged (the init container that \
+         redirects traffic is the only one that needs it)",
+        strict.join(" ")
+    );
     findings.problem("pod_security", text, cure).items = strict;
 }
 
