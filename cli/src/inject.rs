@@ -256,6 +256,6 @@ spec:
         let error = ran(&bad, Output::Yaml).expect_err("refused").to_string();
         assert!(error.contains("a.yaml:9: Deployment dev/web spec.template.spec.hostNetwork: "), "{error}");
         let error = ran("a: [", Output::Yaml).expect_err("refused").to_string();
-        assert!(error.contains("a.yaml:1"), "{error}");
+        assert!(error.contains("a.yaml:2: while parsing"), "{error}");
     }
 }
