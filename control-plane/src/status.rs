@@ -233,13 +233,18 @@ pub fn found<'a>(status: &'a Status, kind: &str) -> Option<(&'a str, &'a str)> {
     status.conditions.iter().find(|c| c.type_ == kind).map(|c| (c.status.as_str(), c.reason.as_str()))
 }
 
+/// The generation that `Programmed` speaks of.
+pub fn generation(status: &Status) -> Option<i64> {
+    status.conditions.iter().find(|c| c.type_ == PROGRAMMED).and_then(|c| c.observed_generation)
+}
+
 /// Whether two statuses differ in more than figures and words.
 pub fn differs_much(a: &Status, b: &Status) -> bool {
     let gist = |s: &Status| -> Vec<(String, String, String, Option<i64>)> {
         let of = |c: &Condition| (c.type_.clone(), c.status.clone(), c.reason.clone(), c.observed_generation);
         s.conditions.iter().map(of).collect()
     };
-    a.observed_generation != b.observed_generation || gist(a) != gist(b)
+    gist(a) != gist(b)
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use super::{Client, Model, Name, Settings, lookup};
 use crate::index::Resources;
 use crate::problem::{Problem, Severity};
 use crate::source::resource::Custom;
-use crate::source::{Key, Kind, Meta};
+use crate::source::{Key, Kind};
 use causeway_mesh::wire;
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -52,13 +53,14 @@ pub(super) struct Compiled<'a> {
 pub(super) fn subjects(compiled: &Compiled<'_>) -> Subjects {
     let resources = compiled.resources;
     let mut all: BTreeMap<Arc<Key>, Subject> = BTreeMap::new();
-    put(&mut all, resources.virtual_services.values().map(meta));
-    put(&mut all, resources.destination_rules.values().map(meta));
-    put(&mut all, resources.authorization_policies.values().map(meta));
-    put(&mut all, resources.peer_authentications.values().map(meta));
+    put(&mut all, resources.virtual_services.values());
+    put(&mut all, resources.destination_rules.values());
+    put(&mut all, resources.authorization_policies.values());
+    put(&mut all, resources.peer_authentications.values());
     for (key, held) in compiled.held.into_iter().flatten() {
         if let Some(subject) = all.get_mut(key) {
             subject.in_force = Some(held.meta.generation);
+            subject.version = content(held);
         }
     }
     for (key, generation) in resources.refused.iter().filter(|(key, _)| is_ours(key.kind)) {
@@ -90,24 +92,30 @@ fn is_ours(kind: Kind) -> bool {
     matches!(kind, Kind::VirtualService | Kind::DestinationRule | Kind::AuthorizationPolicy | Kind::PeerAuthentication)
 }
 
-fn meta<S>(resource: &Arc<Custom<S>>) -> &Meta {
-    &resource.meta
-}
-
-fn put<'a>(all: &mut Subjects, metas: impl Iterator<Item = &'a Meta>) {
-    for meta in metas {
+fn put<'a, S: Serialize + 'a>(all: &mut Subjects, resources: impl Iterator<Item = &'a Arc<Custom<S>>>) {
+    for resource in resources {
+        let meta = &resource.meta;
         let subject = Subject {
             uid: meta.uid.clone(),
             generation: meta.generation,
             in_force: Some(meta.generation),
+            version: content(resource),
             ..Subject::default()
         };
         all.insert(Arc::new(meta.key.clone()), subject);
     }
 }
 
+/// Tells versions apart where the source counts no generations.
+fn content<S: Serialize>(resource: &Custom<S>) -> u64 {
+    match resource.meta.generation {
+        0 => xxhash_rust::xxh3::xxh3_64(&serde_json::to_vec(&resource.spec).unwrap_or_default()),
+        _ => 0,
+    }
+}
+
 fn version(subject: &Subject) -> u64 {
-    let mut text = format!("{}\0{:?}", subject.uid, subject.in_force);
+    let mut text = format!("{}\0{:?}\0{}", subject.uid, subject.in_force, subject.version);
     for problem in subject.problems.iter().filter(|p| p.severity == Severity::Error) {
         text.extend(["\0", problem.code, "\0", &problem.field, "\0", &problem.message]);
     }

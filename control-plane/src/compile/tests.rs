@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 //! The model, judged by what it answers.
 
+mod parts;
 mod policies;
 mod problems;
 mod properties;

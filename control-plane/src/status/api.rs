@@ -21,7 +21,7 @@ use crate::kubernetes::{ANSWER_DEADLINE, NAME, is_status};
 use crate::source::{Key, Kind};
 
 /// Our own API group.
-const OWN_GROUP: &str = "causeway.dev";
+pub const OWN_GROUP: &str = "causeway.dev";
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
 /// How long it is remembered that a foreign kind is not there.
@@ -90,7 +90,7 @@ impl Statuses {
                     Err(error) => return Err(format!("listing {kind:?}s of {group}: {error}")),
                 };
                 for object in &list.items {
-                    all.insert(key(group, kind, object), written(object));
+                    all.insert(key(group, kind, object), written(object, group == OWN_GROUP));
                 }
                 match list.metadata.continue_.filter(|c| !c.is_empty()) {
                     Some(next) => page = page.continue_token(&next),
@@ -200,10 +200,13 @@ fn key(group: &str, kind: Kind, object: &DynamicObject) -> Key {
 }
 
 /// Our part of what is written; what is not understood is written anew.
-fn written(object: &DynamicObject) -> Written {
+fn written(object: &DynamicObject, is_own: bool) -> Written {
     let status = object.data.get("status").cloned().unwrap_or_default();
     let mut status: Status = serde_json::from_value(status).unwrap_or_default();
     status.conditions.retain(is_ours);
+    if !is_own {
+        status = Status { conditions: status.conditions, ..Status::default() };
+    }
     Written { uid: object.metadata.uid.clone().unwrap_or_default(), status }
 }
 
@@ -269,7 +272,7 @@ mod tests {
             "metadata": { "name": "v", "uid": "u" }, "status": { "conditions": "no list" },
         }))
         .unwrap();
-        assert_eq!(written(&object).status, Status::default());
+        assert_eq!(written(&object, true).status, Status::default());
         assert_eq!(own_patch("u", &Status::default())["metadata"]["uid"], "u");
     }
 }

@@ -2,7 +2,7 @@
 
 use causeway_crds::Status;
 
-use super::{ACCEPTED, PROGRAMMED, RESOLVED, found};
+use super::{ACCEPTED, PROGRAMMED, RESOLVED, found, generation};
 
 /// Kubernetes takes no longer note.
 const MAX_NOTE: usize = 1_000;
@@ -29,7 +29,7 @@ pub fn notices(before: &Status, after: &Status) -> Vec<Notice> {
             _ => {}
         }
     }
-    let is_new = before.observed_generation != after.observed_generation;
+    let is_new = generation(before) != generation(after);
     match (found(before, PROGRAMMED), found(after, PROGRAMMED)) {
         // Refused by a proxy, or nobody knows: somebody should look.
         (was, Some((status, reason @ ("Refused" | "ReplicaSilent")))) if was != Some((status, reason)) => {
@@ -44,7 +44,7 @@ pub fn notices(before: &Status, after: &Status) -> Vec<Notice> {
 fn notice(status: &Status, kind: &str, is_warning: bool) -> Notice {
     let condition = status.conditions.iter().find(|c| c.type_ == kind);
     let (reason, message) = condition.map_or(("", ""), |c| (c.reason.as_str(), c.message.as_str()));
-    let generation = status.observed_generation.unwrap_or_default();
+    let generation = generation(status).unwrap_or_default();
     let text = format!("generation {generation}: {message}");
     Notice { is_warning, reason: reason.to_owned(), note: cut(&text) }
 }

@@ -11,11 +11,11 @@ use kube::Client;
 use kube::core::ApiResource;
 use tokio::sync::watch;
 
-use super::api::{Outcome, Statuses, Written};
+use super::api::{OWN_GROUP, Outcome, Statuses, Written};
 use super::event::{Notice, notices};
 use super::gather::{Missing, sum};
 use super::replicas::{Replicas, places};
-use super::{Facts, PROGRAMMED, differs_much, found, of};
+use super::{Facts, PROGRAMMED, differs_much, found, generation, of};
 use crate::ca::Authority;
 use crate::clock;
 use crate::compile::Subject;
@@ -34,8 +34,9 @@ const WRITES: usize = 50;
 const AT_ONCE: usize = 8;
 /// Between two looks that write as much as they may.
 const PACE: Duration = Duration::from_secs(1);
-/// Figures and words alone are written no more often than this for one resource.
-const FIGURES: Duration = Duration::from_secs(5);
+/// Figures and words alone are written no more often than this for one resource: where nobody waits, and where somebody
+/// may.
+const FIGURES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(1)];
 /// How long proxies that come and go leave `Programmed` as it is.
 const GRACE: Duration = Duration::from_secs(10);
 /// Events: at most this many at once, and one more each second.
@@ -189,7 +190,7 @@ async fn due(statuses: &mut Statuses, look: &Look, known: &mut HashMap<Key, Know
         let sum = sum(key, subject.version, &look.own, &look.others, &look.missing);
         let previous = &entry.written.status;
         let facts = Facts { subject, sum: &sum, previous, holds: holds(entry, subject, now), now: clock::unix_now() };
-        let status = of(&facts);
+        let status = fitting(key, of(&facts));
         // Whether it would be without the grace.
         let is_in_force = found(&of(&Facts { holds: false, ..facts }), PROGRAMMED).is_some_and(|(s, _)| s == "True");
         entry.behind_since = if is_in_force { None } else { entry.behind_since.or(Some(now)) };
@@ -200,7 +201,9 @@ async fn due(statuses: &mut Statuses, look: &Look, known: &mut HashMap<Key, Know
             continue;
         }
         let is_much = differs_much(&status, &entry.written.status);
-        if !is_much && entry.at.is_some_and(|at| now.duration_since(at) < FIGURES) {
+        let [quiet, awaited] = FIGURES;
+        let pause = if is_in_force { quiet } else { awaited };
+        if !is_much && entry.at.is_some_and(|at| now.duration_since(at) < pause) {
             continue;
         }
         if is_much { much.push((key, subject, status)) } else { little.push((key, subject, status)) }
@@ -222,11 +225,16 @@ async fn due(statuses: &mut Statuses, look: &Look, known: &mut HashMap<Key, Know
     writes
 }
 
+/// What the kind has room for: a foreign one, for the conditions alone.
+fn fitting(key: &Key, status: Status) -> Status {
+    if key.group == OWN_GROUP { status } else { Status { conditions: status.conditions, ..Status::default() } }
+}
+
 /// Whether it was in force everywhere a moment ago and nothing of it has changed since.
 fn holds(known: &Known, subject: &Subject, now: Instant) -> bool {
     let before = &known.written.status;
     let was_true = found(before, PROGRAMMED).is_some_and(|(status, _)| status == "True")
-        && before.observed_generation == Some(subject.generation);
+        && generation(before) == Some(subject.generation);
     let is_same = known.programmed.is_none_or(|version| version == subject.version);
     was_true && is_same && known.behind_since.is_none_or(|since| now.duration_since(since) < GRACE)
 }
@@ -243,7 +251,7 @@ async fn write(statuses: &Statuses, writes: Vec<Write>, known: &mut HashMap<Key,
             Outcome::Done => {
                 entry.written.status = write.status;
                 (entry.at, entry.not_before) = (Some(clock::now()), None);
-                let generation = entry.written.status.observed_generation.unwrap_or_default();
+                let generation = generation(&entry.written.status).unwrap_or_default();
                 for notice in &write.notices {
                     if purse.takes() {
                         statuses.tell(&write.key, &write.resource, &write.uid, generation, notice).await;

@@ -32,22 +32,26 @@ fn own_key(plane: &Plane) -> Arc<CertifiedKey> {
 }
 
 async fn ask(plane: &Plane, key: Option<Arc<CertifiedKey>>, known: u64) -> Result<wire::ProgressReply, tonic::Status> {
-    let request = wire::ProgressRequest { known, wait_ms: 8_000 };
+    let request = wire::ProgressRequest { known, wait_ms: 3_000 };
     ReplicasClient::new(plane.channel(key).await).progress(request).await.map(tonic::Response::into_inner)
 }
 
 /// Asks until the route's figures are as `wanted` says.
 async fn until_route(plane: &Plane, what: &str, wanted: impl Fn(&wire::Tally) -> bool) -> wire::Tally {
     let (key, mut known) = (own_key(plane), 0);
-    for _ in 0..20 {
+    let mut last = Vec::new();
+    for _ in 0..6 {
         let reply = ask(plane, Some(Arc::clone(&key)), known).await.unwrap();
         known = reply.digest;
+        if !reply.unchanged {
+            last.clone_from(&reply.tallies);
+        }
         if let Some(tally) = reply.tallies.into_iter().find(|t| t.name == "shop" && wanted(t)) {
             assert_eq!((tally.kind.as_str(), tally.namespace.as_str()), ("VirtualService", "prod"));
             return tally;
         }
     }
-    panic!("the figures never became: {what}");
+    panic!("the figures never became: {what}; last: {last:?}");
 }
 
 #[tokio::test]
