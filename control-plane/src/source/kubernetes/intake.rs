@@ -27,8 +27,8 @@ pub struct Intake {
     faults: BTreeMap<Target, Fault>,
     /// Kinds that were listed at least once, or given up on where that is allowed.
     settled: BTreeSet<Target>,
-    /// Versions served, by the name of the definition; only of those that matter.
-    served: BTreeMap<String, Vec<String>>,
+    /// Versions served, by the name of the definition; None where there is one that is not served.
+    definitions: BTreeMap<String, Option<Vec<String>>>,
     following: BTreeMap<usize, Target>,
     reported: Vec<Problem>,
     is_synced: bool,
@@ -69,15 +69,14 @@ impl Intake {
             Step::Listed(all) => {
                 self.faults.remove(&DEFINITIONS);
                 self.settled.insert(DEFINITIONS);
-                self.served = all.into_iter().filter_map(|i| Some((i.name, i.served?))).collect();
+                self.definitions = all.into_iter().map(|i| (i.name, i.served)).collect();
             }
-            Step::Applied(Installed { name, served: Some(versions) }) => drop(self.served.insert(name, versions)),
-            Step::Applied(Installed { name, served: None }) => drop(self.served.remove(&name)),
-            Step::Deleted((_, name)) => drop(self.served.remove(&name)),
+            Step::Applied(Installed { name, served }) => drop(self.definitions.insert(name, served)),
+            Step::Deleted((_, name)) => drop(self.definitions.remove(&name)),
             Step::Down(fault) => drop(self.faults.insert(DEFINITIONS, fault)),
             Step::Up => drop(self.faults.remove(&DEFINITIONS)),
         }
-        self.follow(kinds::wanted(&self.served))
+        self.follow(kinds::wanted(&self.definitions))
     }
 
     fn follow(&mut self, wanted: BTreeMap<usize, Target>) -> Orders {
@@ -90,9 +89,10 @@ impl Intake {
             self.faults.remove(target);
             self.settled.remove(target);
         }
-        // Of another version everything is listed again, and only then it is known what is gone.
-        for target in before.iter().filter(|(at, _)| !self.following.contains_key(at)).map(|(_, target)| target) {
-            let known = self.known.remove(&(target.group, target.plural));
+        // Only a definition that is gone takes its resources. Those of one that is not served now, or in another version,
+        // are judged by the next list.
+        for kind in CUSTOM.iter().filter(|kind| !self.definitions.contains_key(&kind.definition())) {
+            let known = self.known.remove(&(kind.group, kind.plural));
             known.into_iter().flat_map(|mut k| k.cleared()).for_each(|e| self.batch.push(e));
         }
         orders
@@ -126,7 +126,9 @@ impl Intake {
             return Vec::new();
         }
         let absent = CUSTOM.iter().enumerate().filter(|(at, _)| !self.following.contains_key(at));
-        absent.filter_map(|(_, kind)| absence(kind, self.served.get(&kind.definition()))).collect()
+        absent
+            .filter_map(|(_, kind)| absence(kind, self.definitions.get(&kind.definition()).and_then(Option::as_ref)))
+            .collect()
     }
 }
 

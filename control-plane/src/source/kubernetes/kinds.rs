@@ -157,8 +157,8 @@ pub fn installed(object: &Object<Definition>) -> Installed {
 }
 
 /// Which of [`CUSTOM`] to watch, by the position there, given the versions that each definition serves.
-pub fn wanted(served: &BTreeMap<String, Vec<String>>) -> BTreeMap<usize, Target> {
-    let best = |(at, kind): (usize, &CustomKind)| Some((at, kind.best(served.get(&kind.definition())?)?));
+pub fn wanted(served: &BTreeMap<String, Option<Vec<String>>>) -> BTreeMap<usize, Target> {
+    let best = |(at, kind): (usize, &CustomKind)| Some((at, kind.best(served.get(&kind.definition())?.as_ref()?)?));
     CUSTOM.iter().enumerate().filter_map(best).collect()
 }
 

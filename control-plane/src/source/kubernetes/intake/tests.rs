@@ -150,6 +150,30 @@ fn a_definition_that_comes_brings_its_kind_and_one_that_goes_takes_its_resources
 }
 
 #[test]
+fn a_definition_that_is_not_served_for_a_while_costs_no_policy() {
+    let (mut intake, mut index) = (listed(), Index::new());
+    let policies = intake.following[&2];
+    let policy = || read(policies, "dev", "deny-all", &json!({}));
+    intake.heard(policies, Step::Listed(vec![policy()]));
+    for served in [Some(vec!["v2".to_owned()]), None] {
+        let orders = intake.definitions(Step::Applied(Installed { name: CUSTOM[2].definition(), served }));
+        assert_eq!(orders.start, []);
+        index.apply(intake.events());
+        assert_eq!(index.snapshot().authorization_policies.len(), 1);
+        assert_eq!(reported(&index), [("crd_missing", CUSTOM[2].definition())]);
+    }
+    let orders = intake.definitions(Step::Applied(installed(2, &["v1alpha1"])));
+    assert_eq!(orders.start, [policies]);
+    intake.heard(policies, Step::Listed(vec![policy()]));
+    index.apply(intake.events());
+    assert_eq!((index.snapshot().authorization_policies.len(), reported(&index).len()), (1, 0));
+    intake.definitions(Step::Applied(Installed { name: CUSTOM[2].definition(), served: None }));
+    intake.definitions(Step::Deleted((String::new(), CUSTOM[2].definition())));
+    index.apply(intake.events());
+    assert!(index.snapshot().authorization_policies.is_empty());
+}
+
+#[test]
 fn a_definition_that_is_unchanged_stops_and_starts_nothing() {
     let mut intake = listed();
     assert_eq!(intake.definitions(Step::Applied(installed(1, &["v1alpha1"]))), Orders::default());
