@@ -1,4 +1,5 @@
 //! One healthy cluster, and what is said once a single fact of it differs.
+#![allow(clippy::unwrap_used)]
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::json;

@@ -1,4 +1,5 @@
 //! Policies as people write them, against the two calls that a proxy must be able to make.
+#![allow(clippy::unwrap_used)]
 
 use super::*;
 
