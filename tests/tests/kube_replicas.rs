@@ -221,6 +221,8 @@ fn the_trust_bundle_is_where_injection_is_and_nowhere_else() {
     kube.kubectl(&["-n", "dev", "delete", "pod", "p"]).unwrap();
     eventually("and with the last injected pod", || bundle("dev").is_none());
     assert!(is_right(SYSTEM));
+    let log = replica.process.log();
+    assert!(!log.to_lowercase().contains("forbidden"), "the shipped rights suffice: {log}");
     replica.process.signal("TERM");
     assert!(replica.process.wait(Duration::from_secs(20)).success());
 }
