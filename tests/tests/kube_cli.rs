@@ -120,7 +120,7 @@ fn check_tells_a_bare_cluster_from_a_broken_installation_and_names_the_cures() {
     assert_eq!(code, Some(2), "{seen:?}");
     assert!(seen.contains(&"api_version=unknown".to_owned()), "{seen:?}");
     let output = causeway(&kube, &["status"]);
-    assert!(output.stderr.contains(kube.url()) && output.stderr.contains("current-context"), "{output:?}");
+    assert!(output.stderr.contains(&kube.url()) && output.stderr.contains("current-context"), "{output:?}");
 }
 
 #[test]
