@@ -34,6 +34,7 @@ fn admission() {
     resources::of_the_documents_are_accepted_as_written(&rig);
     listener::answers_reviews_only_and_outlives_garbage(&rig);
     the_bundle_is_put_back(&rig);
+    the_bundle_holds_every_root_that_is_trusted(&rig);
     the_certificate_renews_itself(&rig);
     // Last: it takes the control plane away.
     nothing_but_what_asked_for_injection_waits_while_the_webhook_is_away(&mut rig);
@@ -52,6 +53,26 @@ fn the_bundle_is_put_back(rig: &Rig) {
         }
     });
     assert_eq!(rig.bundle("validatingwebhookconfiguration", "causeway-validator"), right);
+}
+
+/// Through a rotation two roots are trusted, and replicas may show certificates of either.
+fn the_bundle_holds_every_root_that_is_trusted(rig: &Rig) {
+    let extra = json!({"data": {"extra-roots.pem": rig.foreign_bundle()}}).to_string();
+    rig.kubectl(&["-n", "causeway-system", "patch", "secret", "causeway-ca", "--type=merge", "-p", &extra]).unwrap();
+    until("both roots are in the bundle", Duration::from_secs(90), || {
+        let roots = std::fs::read_to_string(rig.roots()).unwrap();
+        match roots.matches("BEGIN CERTIFICATE").count() {
+            2 => Ok(()),
+            count => Err(format!("{count} roots")),
+        }
+    });
+    rig.kubectl_with_input(&["create", "-f", "-"], &rig::pod("dev", "rotating", &json!({}), &json!({}))).unwrap();
+    let none = r#"[{"op":"remove","path":"/data/extra-roots.pem"}]"#;
+    rig.kubectl(&["-n", "causeway-system", "patch", "secret", "causeway-ca", "--type=json", "-p", none]).unwrap();
+    until("the announced root is gone from the bundle", Duration::from_secs(90), || {
+        let roots = std::fs::read_to_string(rig.roots()).unwrap();
+        if roots.matches("BEGIN CERTIFICATE").count() == 1 { Ok(()) } else { Err("still two".to_owned()) }
+    });
 }
 
 fn the_certificate_renews_itself(rig: &Rig) {
