@@ -56,10 +56,10 @@ fn the_command_line_installs_what_the_chart_installs() {
     ];
     let compare = |pairs: &[(&str, &str)]| {
         let flags: Vec<&str> = ["install"].into_iter().chain(pairs.iter().map(|(flag, _)| *flag)).collect();
-        let values = pairs.iter().flat_map(|(_, value)| ["--set-string", value]);
-        // A number is a number.
+        // A number is a number, and a version that looks like one is a text.
+        let set = |value: &str| if value.starts_with("replicas=") { "--set" } else { "--set-string" };
+        let values = pairs.iter().flat_map(|(_, value)| [set(value), value]);
         let values: Vec<&str> = RENDERED.into_iter().chain(values).collect();
-        let values: Vec<&str> = numbers(values);
         let (code, text) = outcome(causeway(None, &flags));
         assert_eq!(code, 0, "{text}");
         assert_eq!(documents(&text), documents(&template(&values)), "{pairs:?}");
@@ -68,11 +68,6 @@ fn the_command_line_installs_what_the_chart_installs() {
         compare(&[pair]);
     }
     compare(&pairs);
-}
-
-fn numbers(values: Vec<&str>) -> Vec<&str> {
-    let is_number = |index: usize| values.get(index + 1).is_some_and(|v| v.starts_with("replicas="));
-    (0..values.len()).map(|i| if is_number(i) { "--set" } else { values[i] }).collect()
 }
 
 #[test]
