@@ -58,7 +58,13 @@ pub async fn ask_all(cluster: &Cluster) -> anyhow::Result<Vec<Replica>> {
     let pods: Api<Pod> = Api::namespaced(cluster.client(), NAMESPACE);
     let parameters = ListParams::default().labels(CONTROL_PLANE_PODS);
     let pods = cluster.ask(pods.list(&parameters)).await?;
-    Ok(join_all(pods.items.iter().map(|pod| ask_pod(cluster, pod))).await)
+    Ok(join_all(pods.items.iter().filter(|pod| is_of_now(pod)).map(|pod| ask_pod(cluster, pod))).await)
+}
+
+/// Whether the pod is neither on its way out nor what is left of one that was evicted.
+fn is_of_now(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// The one control plane whose admin port is at `address`.
@@ -156,6 +162,15 @@ mod tests {
         let seen: Vec<_> =
             all.iter().map(|proxy| format!("{} {}", word(proxy, "workload"), word(proxy, "replica"))).collect();
         assert_eq!(seen, vec!["dev/api b", "dev/web b"]);
+    }
+
+    #[test]
+    fn a_pod_that_ends_or_was_evicted_is_no_replica() {
+        let pod = |text: &str| serde_yaml::from_str::<Pod>(text).expect("a pod");
+        assert!(is_of_now(&pod("{status: {phase: Running}}")));
+        assert!(is_of_now(&pod("{status: {phase: Pending}}")));
+        assert!(!is_of_now(&pod("{status: {phase: Failed, reason: Evicted}}")));
+        assert!(!is_of_now(&pod("{metadata: {deletionTimestamp: '2026-11-21T00:00:00Z'}, status: {phase: Running}}")));
     }
 
     #[test]
