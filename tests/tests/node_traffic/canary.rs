@@ -103,7 +103,7 @@ impl Shop {
 
 fn no_failure(report: &Value) {
     assert_eq!(report["failed"], 0, "{report}");
-    assert!(report["sent"].as_u64().unwrap() > 500, "hardly any load: {report}");
+    assert!(report["sent"].as_u64().unwrap() > 200, "hardly any load: {report}");
 }
 
 #[test]
@@ -142,6 +142,8 @@ fn the_first_document_splits_traffic_and_changes_of_pods_and_weights_lose_no_req
     println!("10 -> 50 -> 100: {report}");
     no_failure(&report);
     shop.set_weights(10, 90);
+    let pod = shop.node.pod("causeway-system", "app.kubernetes.io/name=causeway-control-plane");
+    println!("control plane: {:?}", shop.node.usage("causeway-system", &pod, "control-plane"));
 }
 
 #[test]
