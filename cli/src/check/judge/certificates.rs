@@ -55,12 +55,19 @@ fn authority(facts: &Facts, findings: &mut Findings) {
     };
     let left = end - facts.now;
     let cure = "put its successor into the Secret causeway-ca: docs/control-plane.md says in which order";
+    let when = spoken_seconds(left);
     match left {
-        ..=0 => findings.problem("ca_life", format!("the CA ended {} ago", spoken_seconds(left)), cure),
-        1..=604_800 => findings.problem("ca_life", format!("the CA ends in {}", spoken_seconds(left)), cure),
-        604_801..=5_184_000 => findings.warning("ca_life", format!("the CA ends in {}", spoken_seconds(left)), cure),
-        _ => return findings.good("ca_life", format!("the CA lives {} more days", left / DAY)),
-    };
+        ..=0 => {
+            findings.problem("ca_life", format!("the CA ended {when} ago"), cure);
+        }
+        1..=604_800 => {
+            findings.problem("ca_life", format!("the CA ends in {when}"), cure);
+        }
+        604_801..=5_184_000 => {
+            findings.warning("ca_life", format!("the CA ends in {when}"), cure);
+        }
+        _ => findings.good("ca_life", format!("the CA lives {} more days", left / DAY)),
+    }
 }
 
 /// All replicas must issue from one CA.
