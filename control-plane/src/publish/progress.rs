@@ -82,7 +82,7 @@ pub struct Progress {
 /// Proxies with the same concerns.
 #[derive(Default)]
 struct Group<'a> {
-    /// By `confirmed`, the least first.
+    /// By `confirmed`, the least first, once all are there.
     standings: Vec<&'a Standing>,
 }
 
@@ -97,7 +97,13 @@ pub fn progress(standings: &[Standing], since: &Since) -> Progress {
         let place = (Arc::as_ptr(&standing.concerns), Arc::as_ptr(&standing.before));
         groups.entry(place).or_default().standings.push(standing);
     }
-    for group in groups.into_values() {
+    // In an order of their own, so that the same progress is told in the same words.
+    let mut groups: Vec<Group<'_>> = groups.into_values().collect();
+    for group in &mut groups {
+        group.standings.sort_by(|a, b| (a.confirmed, &a.workload).cmp(&(b.confirmed, &b.workload)));
+    }
+    groups.sort_by(|a, b| a.standings.first().map(|s| &s.workload).cmp(&b.standings.first().map(|s| &s.workload)));
+    for group in &groups {
         count(group, since, &mut tallies);
     }
     for standing in standings.iter().filter(|s| !s.stuck.is_empty()) {
@@ -112,8 +118,7 @@ pub fn progress(standings: &[Standing], since: &Since) -> Progress {
     Progress { tallies, connected: standings.iter().map(|s| s.workload.clone()).collect() }
 }
 
-fn count(mut group: Group<'_>, since: &Since, tallies: &mut BTreeMap<Arc<Key>, Tally>) {
-    group.standings.sort_by(|a, b| (a.confirmed, &a.workload).cmp(&(b.confirmed, &b.workload)));
+fn count(group: &Group<'_>, since: &Since, tallies: &mut BTreeMap<Arc<Key>, Tally>) {
     let Some(first) = group.standings.first() else { return };
     let now = first.concerns.iter();
     let before = first.before.iter().filter(|k| !first.concerns.contains(*k));
@@ -125,7 +130,8 @@ fn count(mut group: Group<'_>, since: &Since, tallies: &mut BTreeMap<Arc<Key>, T
         let total = if is_now { group.standings.len() } else { behind };
         tally.total = tally.total.saturating_add(size(total));
         tally.acked = tally.acked.saturating_add(size(total - behind));
-        tally.behind.extend(group.standings[..behind].iter().take(MAX_TOLD).map(|s| s.workload.clone()));
+        let room = MAX_TOLD.saturating_sub(tally.behind.len());
+        tally.behind.extend(group.standings[..behind].iter().take(room).map(|s| s.workload.clone()));
     }
 }
 

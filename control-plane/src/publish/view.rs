@@ -210,37 +210,4 @@ impl Catalogue for View {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::source::Kind;
-
-    fn key(name: &str) -> Arc<Key> {
-        let key = Key {
-            kind: Kind::VirtualService,
-            namespace: "dev".into(),
-            name: name.into(),
-            group: "causeway.dev".into(),
-        };
-        Arc::new(key)
-    }
-
-    #[test]
-    fn a_version_came_with_the_first_configuration_that_has_it() {
-        let (a, b) = (key("a"), key("b"));
-        let first = since([(&a, 1), (&b, 1)].into_iter(), None, 5);
-        let second = since([(&a, 1), (&b, 2)].into_iter(), Some(&first), 6);
-        assert_eq!((second[&a].serial, second[&b].serial), (5, 6));
-        // Back to what it was before is another change.
-        let third = since([(&b, 1)].into_iter(), Some(&second), 7);
-        assert_eq!(third.len(), 1);
-        assert_eq!(third[&b], Came { version: 1, serial: 7 });
-    }
-
-    #[test]
-    fn equal_sets_are_one() {
-        let view = View::new(Arc::default(), wire::TrustBundle::default());
-        let one = view.shared([key("a"), key("b")].into());
-        assert!(Arc::ptr_eq(&one, &view.shared([key("b"), key("a")].into())));
-        assert!(!Arc::ptr_eq(&one, &view.shared([key("a")].into())));
-    }
-}
+mod tests;

@@ -229,3 +229,22 @@ fn an_event_tells_of_what_a_person_would_want_to_know() {
     let told = notices(&pending(1), &refused);
     assert!(told[0].is_warning && told[0].note.len() <= 1_024);
 }
+
+/// 2,000 resources on three replicas: one look of the replica that writes.
+#[test]
+fn two_thousand_resources_are_judged_in_a_moment() {
+    let all: Vec<_> = (0..2_000).map(|n| key(&format!("v{n}"))).collect();
+    let tally = Tally { version: 1, acked: 5, total: 5, settled: true, ..Tally::default() };
+    let tallies: BTreeMap<_, _> = all.iter().map(|k| (Arc::clone(k), tally.clone())).collect();
+    let own = Progress { tallies, connected: BTreeSet::new() };
+    let others = ["cp-2", "cp-3"].map(|name| Other { name: name.into(), progress: Some(Arc::new(own.clone())) });
+    let fine = subject(1, &[]);
+    let began = crate::clock::now();
+    for key in &all {
+        let sum = sum(key, 1, &own, &others, &Missing::default());
+        assert_eq!((sum.acked, sum.total), (15, 15));
+        assert_eq!(programmed_of(&first(&fine, &sum)).0, "True");
+    }
+    let took = began.elapsed();
+    assert!(took.as_secs() < 5, "{took:?}");
+}

@@ -1,0 +1,113 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::compile::{Settings, compile};
+use crate::index::Resources;
+use crate::publish::session::Session;
+use crate::source::read::{Outcome, items, object};
+use crate::source::resource::Origin;
+use crate::source::yaml::documents;
+use crate::source::{Event, Kind};
+use std::fmt::Write as _;
+
+fn key(name: &str) -> Arc<Key> {
+    let key =
+        Key { kind: Kind::VirtualService, namespace: "dev".into(), name: name.into(), group: "causeway.dev".into() };
+    Arc::new(key)
+}
+
+#[test]
+fn a_version_came_with_the_first_configuration_that_has_it() {
+    let (a, b) = (key("a"), key("b"));
+    let first = since([(&a, 1), (&b, 1)].into_iter(), None, 5);
+    let second = since([(&a, 1), (&b, 2)].into_iter(), Some(&first), 6);
+    assert_eq!((second[&a].serial, second[&b].serial), (5, 6));
+    // Back to what it was before is another change.
+    let third = since([(&b, 1)].into_iter(), Some(&second), 7);
+    assert_eq!(third.len(), 1);
+    assert_eq!(third[&b], Came { version: 1, serial: 7 });
+}
+
+#[test]
+fn equal_sets_are_one() {
+    let view = View::new(Arc::default(), wire::TrustBundle::default());
+    let one = view.shared([key("a"), key("b")].into());
+    assert!(Arc::ptr_eq(&one, &view.shared([key("b"), key("a")].into())));
+    assert!(!Arc::ptr_eq(&one, &view.shared([key("a")].into())));
+}
+
+fn view_of(text: &str) -> View {
+    let mut resources = Resources::default();
+    for document in documents(text).unwrap() {
+        for (_, value) in items(document.value) {
+            let Outcome::Usable(resource, problems) = object(&value, &Origin::default()) else { panic!("{value}") };
+            resources.apply(Event::Upsert { resource, problems });
+        }
+    }
+    View::new(Arc::new(compile(&Arc::new(resources), &Settings::default())), wire::TrustBundle::default())
+}
+
+fn client(namespace: &str, pod: &str) -> Client {
+    Client { namespace: namespace.into(), account: "web".into(), pod: pod.into() }
+}
+
+/// Services `s0`, `s1`, ... of prod, each with a route in dev.
+fn services(count: usize, labels: &str) -> String {
+    let mut text = String::new();
+    for n in 0..count {
+        let _ = write!(
+            text,
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{n}, namespace: prod}}\n\
+             spec: {{clusterIP: 10.96.{}.{}, ports: [{{name: http, port: 80}}]}}\n\
+             ---\napiVersion: causeway.dev/v1alpha1\nkind: VirtualService\nmetadata: {{name: s{n}, namespace: dev}}\n\
+             spec: {{hosts: [s{n}.prod], http: [{{{labels}route: [{{destination: {{host: s{n}.prod}}}}]}}]}}\n",
+            n / 250,
+            n % 250 + 1
+        );
+    }
+    text
+}
+
+#[test]
+fn a_destination_is_made_once_for_all_clients_that_get_the_same() {
+    let view = view_of(&services(1, ""));
+    let of = |namespace: &str, pod: &str| view.destination(&client(namespace, pod), "s0.prod:80");
+    assert!(Arc::ptr_eq(&of("dev", "a"), &of("dev", "b")));
+    assert!(!Arc::ptr_eq(&of("dev", "a"), &of("prod", "a")), "its routes are of dev alone");
+    assert_eq!((of("dev", "a").parts.len(), of("prod", "a").parts.len()), (1, 0));
+    assert_eq!(view.concerns(&client("dev", "a"), []).len(), 1, "what the namespace routes is sent unasked");
+}
+
+#[test]
+fn clients_whose_labels_a_route_looks_at_are_told_apart() {
+    let pod = |name: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: dev, labels: {{app: {name}}}}}\n\
+             spec: {{containers: []}}\n"
+        )
+    };
+    let text = [services(1, "match: [{sourceLabels: {app: web}}], "), pod("web"), pod("api")].concat();
+    let view = view_of(&text);
+    let of = |pod: &str| view.destination(&client("dev", pod), "s0.prod:80").parts.len();
+    assert_eq!((of("web"), of("api"), of("web")), (1, 0, 1));
+}
+
+/// What once took seconds: each stream compiled each destination anew.
+#[test]
+fn a_change_reaches_many_streams_at_the_cost_of_one() {
+    const STREAMS: usize = 200;
+    let view = view_of(&services(51, "")).after(None, 1);
+    let hello =
+        wire::Hello { destinations: (0..51).map(|n| format!("s{n}.prod:80")).collect(), ..wire::Hello::default() };
+    let mut sessions: Vec<_> =
+        (0..STREAMS).map(|n| Session::new(client("dev", &format!("web-{n}")), &hello, []).unwrap()).collect();
+    let began = crate::clock::now();
+    for session in &mut sessions {
+        assert!(session.next(&view).unwrap().resources.len() > 51);
+    }
+    let first = began.elapsed();
+    let first_standing = sessions[0].standing();
+    assert!(sessions.iter().all(|s| Arc::ptr_eq(&s.standing().concerns, &first_standing.concerns)));
+    assert_eq!(first_standing.concerns.len(), 51);
+    assert!(first.as_secs() < 5, "{first:?}");
+}
