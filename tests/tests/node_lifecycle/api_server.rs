@@ -22,6 +22,11 @@ pub fn away(stage: &Stage) {
     println!("   a route is in force, and its status says so, after {:.1} s", programmed.as_secs_f64());
     stage.connected(&[&stage.client, &stage.victim]);
     finish(load);
+    // Kubernetes' own controllers have come to wait a minute between two attempts; begun anew they do not.
+    for name in ["kube-controller-manager", "kube-scheduler"] {
+        stage.node.kill_component(name);
+        stage.node.start_component(name);
+    }
     for pod in stage.pods("causeway-system", "causeway-control-plane") {
         let count = pod["status"]["containerStatuses"][0]["restartCount"].as_u64();
         println!("   {}: {} restarts since its start", pod["metadata"]["name"], count.unwrap_or(0));
