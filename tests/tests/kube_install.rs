@@ -38,7 +38,7 @@ fn helm_command(cluster: Option<&Cluster>, arguments: &[&str]) -> Command {
     let helm = HELM.get_or_init(|| PathBuf::from(run(&mut Command::new(root().join("tests/helm/fetch"))).ok().trim()));
     let mut command = Command::new(helm);
     // Nothing of this person's own Helm is read or written.
-    let home = std::env::temp_dir().join(format!("causeway-helm-{}", std::process::id()));
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("helm");
     command.current_dir(root()).env("HOME", &home).env_remove("KUBECONFIG");
     for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
         command.env(name, &home);
