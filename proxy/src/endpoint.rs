@@ -146,7 +146,7 @@ impl BackendState {
 
     /// The endpoints now.
     ///
-    /// When all of them are gone at once, the meshed ones stay for [`LAST_RESORT`]: a node whose kubelet restarts, or
+    /// When all of them are gone at once, the meshed ones stay for `LAST_RESORT`: a node whose kubelet restarts, or
     /// that cannot reach the API server, reports all its pods as not ready for a moment, and they serve. Whoever has
     /// an address by then must still prove the identity.
     pub fn endpoints(&self) -> Arc<[Arc<EndpointState>]> {

@@ -20,7 +20,7 @@ use std::sync::OnceLock;
 pub use api_server::{ApiServer, free_port};
 pub use cluster::Cluster;
 pub use inside::{Inside, Load};
-pub use node::Node;
+pub use node::{Families, Node};
 
 /// The path of a program of Kubernetes, e.g. `kubectl` or `etcd`.
 ///

@@ -27,7 +27,8 @@ pub(super) fn flags(name: &str, directory: &Path, place: &Place, pki: &Pki) -> V
     match name {
         "etcd" => api_server::etcd_flags(&directory.join("etcd"), ETCD, "http://127.0.0.1:2380"),
         "kube-apiserver" => {
-            let mut flags = api_server::server_flags(pki, ETCD, &place.services);
+            let services = place.both(&place.services, |six| six.services.clone());
+            let mut flags = api_server::server_flags(pki, ETCD, &services);
             flags.extend(own(&["--secure-port=6443", &format!("--advertise-address={}", place.node)]));
             flags
         }
@@ -36,16 +37,20 @@ pub(super) fn flags(name: &str, directory: &Path, place: &Place, pki: &Pki) -> V
             &format!("--config={}", file("kubelet.json")),
             &format!("--kubeconfig={}", file("kubelet.kubeconfig")),
             &format!("--hostname-override={NAME}"),
-            &format!("--node-ip={}", place.node),
+            &format!("--node-ip={}", place.both(&place.node.to_string(), |six| six.node.to_string())),
         ]),
         "kube-controller-manager" => {
             let mut flags = api_server::controller_flags(pki, &directory.join("kube-controller-manager.kubeconfig"));
             flags.extend(own(&[
                 "--allocate-node-cidrs=true",
-                &format!("--cluster-cidr={}", place.pods),
-                "--node-cidr-mask-size=24",
-                &format!("--service-cluster-ip-range={}", place.services),
+                &format!("--cluster-cidr={}", place.both(&place.pods, |six| six.pods.clone())),
+                &format!("--service-cluster-ip-range={}", place.both(&place.services, |six| six.services.clone())),
             ]));
+            // Each of these is refused where the other belongs.
+            flags.extend(match place.six {
+                Some(_) => own(&["--node-cidr-mask-size-ipv4=24", "--node-cidr-mask-size-ipv6=64"]),
+                None => own(&["--node-cidr-mask-size=24"]),
+            });
             flags
         }
         "kube-scheduler" => own(&[
@@ -102,6 +107,10 @@ pub(super) fn make_group(place: &Place) {
 
 /// One bridge for all pods; the node routes between it and the host.
 fn network(place: &Place) -> serde_json::Value {
+    let subnets = std::iter::once(&place.pods).chain(place.six.iter().map(|six| &six.pods));
+    let ranges: Vec<_> = subnets.map(|subnet| serde_json::json!([{"subnet": subnet}])).collect();
+    let everywhere = [Some("0.0.0.0/0"), place.six.as_ref().map(|_| "::/0")];
+    let routes: Vec<_> = everywhere.iter().flatten().map(|dst| serde_json::json!({"dst": dst})).collect();
     serde_json::json!({
         "cniVersion": "0.4.0",
         "name": "pods",
@@ -114,8 +123,8 @@ fn network(place: &Place) -> serde_json::Value {
             "ipam": {
                 "type": "host-local",
                 "dataDir": "/run/cni-addresses",
-                "ranges": [[{"subnet": place.pods}]],
-                "routes": [{"dst": "0.0.0.0/0"}],
+                "ranges": ranges,
+                "routes": routes,
             },
         }],
     })
@@ -184,7 +193,7 @@ fn kube_proxy(directory: &Path, place: &Place) -> serde_json::Value {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "mode": "iptables",
-        "clusterCIDR": place.pods,
+        "clusterCIDR": place.both(&place.pods, |six| six.pods.clone()),
         "hostnameOverride": NAME,
         "clientConnection": {"kubeconfig": directory.join("kube-proxy.kubeconfig")},
         // The kernel's limits belong to the whole machine.

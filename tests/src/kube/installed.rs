@@ -5,13 +5,21 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::inside::Inside;
-use super::{images, node::Node};
+use super::{
+    images,
+    node::{Families, Node},
+};
 use crate::binaries::binary;
 use crate::process::run;
 
 impl Node {
     /// A node with the images of the tests and Causeway, installed by `causeway install --apply --wait FLAGS`.
     pub fn with_causeway(flags: &[&str]) -> Self {
+        Self::with_causeway_and(Families::Four, flags)
+    }
+
+    /// As [`Node::with_causeway`], on a node with these addresses.
+    pub fn with_causeway_and(families: Families, flags: &[&str]) -> Self {
         let out = tempfile::tempdir().expect("temporary directory");
         let path = out.path();
         // The images are made while the node starts.
@@ -20,7 +28,7 @@ impl Node {
                 let [control_plane, proxy] = images::causeway(path);
                 [control_plane, proxy, images::app(path)]
             });
-            (Self::start(), archives.join().expect("images"))
+            (Self::start_with(families), archives.join().expect("images"))
         });
         for archive in archives {
             node.load_image(&archive);

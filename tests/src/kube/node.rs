@@ -2,7 +2,7 @@
 //! kube-proxy and CoreDNS. Needs root. The host reaches pods and Services directly; nothing leads out of the machine.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,6 +50,28 @@ pub(super) struct Place {
     pub(super) services: String,
     /// The cluster's DNS.
     pub(super) dns: Ipv4Addr,
+    /// IPv6 beside IPv4, where the node has both.
+    pub(super) six: Option<Six>,
+}
+
+/// The IPv6 addresses of a node that has both families. They stay within it: nothing on the host leads to them.
+#[derive(Clone, Debug)]
+pub(super) struct Six {
+    /// The node's address.
+    pub(super) node: Ipv6Addr,
+    /// Pods' addresses.
+    pub(super) pods: String,
+    /// Services' addresses.
+    pub(super) services: String,
+}
+
+/// Which addresses the pods and Services of a node have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Families {
+    /// IPv4 alone.
+    Four,
+    /// IPv4 first, and IPv6.
+    Both,
 }
 
 impl Place {
@@ -62,7 +84,23 @@ impl Place {
             pods: format!("10.{}.0.0/24", 150 + number),
             services: format!("10.{}.0.0/16", 190 + number),
             dns: Ipv4Addr::new(10, 190 + number, 0, 10),
+            six: None,
         }
+    }
+
+    fn with(self, families: Families) -> Self {
+        let number = u16::from(self.number);
+        let six = Six {
+            node: Ipv6Addr::new(0xfd00, 0xca, number, 0, 0, 0, 0, 2),
+            pods: format!("fd00:ca:{number:x}:1::/64"),
+            services: format!("fd00:ca:{number:x}:2::/112"),
+        };
+        Self { six: (families == Families::Both).then_some(six), ..self }
+    }
+
+    /// What holds for one family, and after a comma for the other where the node has both.
+    pub(super) fn both(&self, four: &str, six: impl FnOnce(&Six) -> String) -> String {
+        self.six.as_ref().map_or_else(|| four.to_owned(), |s| format!("{four},{}", six(s)))
     }
 
     fn link(&self) -> String {
@@ -83,13 +121,18 @@ impl Place {
 impl Node {
     /// Starts a node and waits until it is ready, with its DNS.
     pub fn start() -> Self {
+        Self::start_with(Families::Four)
+    }
+
+    /// As [`Node::start`], with these addresses.
+    pub fn start_with(families: Families) -> Self {
         let guard = Guard::new("causeway-node-");
         let directory = guard.directory().to_owned();
         std::fs::create_dir(directory.join("log")).expect("directory of the logs");
         let init = start_init(&directory);
         guard.watch(&init);
         let pid = wait_for_init(&init, &directory);
-        let place = claim_place(pid, &directory);
+        let place = claim_place(pid, &directory).with(families);
         let (host, node, api) = (place.host.to_string(), place.node.to_string(), place.api().to_string());
         let names = [
             "kubernetes",
@@ -180,7 +223,7 @@ impl Node {
         self.kubectl(&[&["-n", namespace, "exec", pod, "-c", container, "--"], command].concat())
     }
 
-    /// Starts a component by its name, `kubelet`, `kube-apiserver` and so on; see [`components`].
+    /// Starts a component by its name, `kubelet`, `kube-apiserver` and so on; see `components`.
     pub fn start_component(&self, name: &'static str) {
         let mut command = self.enter(components::program(name));
         command.args(components::flags(name, self.guard.directory(), &self.place, &self.pki));
@@ -262,6 +305,11 @@ impl Node {
         // Without the bridge's packets passing iptables, a pod could not reach its neighbour through a Service.
         run(Command::new("modprobe").args(["-q", "br_netfilter"]));
         inside(&["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.bridge.bridge-nf-call-iptables=1"]);
+        if let Some(six) = &self.place.six {
+            let both = ["net.ipv6.conf.all.forwarding=1", "net.bridge.bridge-nf-call-ip6tables=1"];
+            inside(&[&["sysctl", "-qw"], &both[..]].concat());
+            inside(&["ip", "addr", "add", &format!("{}/64", six.node), "dev", "eth0", "nodad"]);
+        }
         for range in [&self.place.pods, &self.place.services] {
             run(Command::new("ip").args(["route", "replace", range, "via", &node.to_string()])).ok();
         }
