@@ -1,7 +1,7 @@
 //! Backends with their endpoints as the data plane sees them: load, connections and metric handles of each endpoint,
 //! kept across configuration changes while address and identity stay.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -20,8 +20,11 @@ const TAU: Duration = Duration::from_secs(10);
 /// What a failed connection attempt counts as; decays like any measurement.
 const FAILURE: Duration = Duration::from_secs(5);
 
-/// How long the last endpoints are still used when all of them are gone at once.
+/// How long the last endpoints are still used when all of them are gone within this time.
 const LAST_RESORT: Duration = Duration::from_secs(10);
+
+/// Endpoints that are remembered for a last resort.
+const MAX_GONE: usize = 64;
 
 /// One endpoint of one backend.
 pub struct EndpointState {
@@ -129,26 +132,39 @@ struct Held {
     list: Arc<[Arc<EndpointState>]>,
     /// They are a last resort until then: the configuration names none any more.
     until: Option<Instant>,
+    /// Meshed ones that the configuration named until lately, and when it ceased to.
+    gone: Vec<(Arc<EndpointState>, Instant)>,
 }
 
 impl Held {
     fn is_over(&self) -> bool {
         self.until.is_some_and(|until| until <= clock::now())
     }
+
+    /// The meshed endpoints that have gone lately, once `new` are those in use, the latest first.
+    fn gone_after(&self, new: &[Arc<EndpointState>]) -> Vec<(Arc<EndpointState>, Instant)> {
+        let now = clock::now();
+        let stays: HashSet<&Endpoint> = new.iter().map(|e| &e.endpoint).collect();
+        // Those of a last resort went before.
+        let listed = self.list.iter().filter(|_| self.until.is_none()).map(|e| (Arc::clone(e), now));
+        let before = self.gone.iter().filter(|(_, at)| now.duration_since(*at) < LAST_RESORT).cloned();
+        let is_meshed = |e: &EndpointState| e.endpoint.identity.is_some();
+        listed.chain(before).filter(|(e, _)| is_meshed(e) && !stays.contains(&e.endpoint)).take(MAX_GONE).collect()
+    }
 }
 
 impl BackendState {
     /// A backend without endpoints yet.
     pub fn new(backend: Arc<Backend>) -> Self {
-        let none = Held { list: Arc::new([]), until: None };
+        let none = Held { list: Arc::new([]), until: None, gone: Vec::new() };
         Self { backend, endpoints: RwLock::new(none), source: Mutex::default() }
     }
 
     /// The endpoints now.
     ///
-    /// When all of them are gone at once, the meshed ones stay for `LAST_RESORT`: a node whose kubelet restarts, or
-    /// that cannot reach the API server, reports all its pods as not ready for a moment, and they serve. Whoever has
-    /// an address by then must still prove the identity.
+    /// When the last of them is gone, the meshed ones that went within `LAST_RESORT` stay for as long again: a node whose
+    /// kubelet restarts, or that cannot reach the API server, has its pods reported as not ready, one after another, and
+    /// they serve. Whoever has an address by then must still prove the identity.
     pub fn endpoints(&self) -> Arc<[Arc<EndpointState>]> {
         let held = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
         if held.is_over() { Arc::new([]) } else { Arc::clone(&held.list) }
@@ -174,12 +190,15 @@ impl BackendState {
             })
             .collect();
         let mut held = self.endpoints.write().unwrap_or_else(PoisonError::into_inner);
-        *held = match new.is_empty() && !held.is_over() {
-            true => {
-                let list = held.list.iter().filter(|e| e.endpoint.identity.is_some()).map(Arc::clone).collect();
-                Held { list, until: held.until.or_else(|| clock::now().checked_add(LAST_RESORT)) }
+        let gone = held.gone_after(&new);
+        *held = match (new.is_empty(), held.until) {
+            (true, None) => {
+                let list = gone.iter().map(|(e, _)| Arc::clone(e)).collect();
+                Held { list, until: clock::now().checked_add(LAST_RESORT), gone: Vec::new() }
             }
-            false => Held { list: new, until: None },
+            // Being gone again does not begin the time anew.
+            (true, until) => Held { list: Arc::clone(&held.list), until, gone: Vec::new() },
+            (false, _) => Held { list: new, until: None, gone },
         };
         *source = Some(Arc::clone(endpoints));
     }

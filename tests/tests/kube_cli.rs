@@ -158,12 +158,15 @@ fn on_a_node_the_example_runs_and_every_command_shows_it() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("canary.yaml"), example()).unwrap();
     let printed = readme(&node, folder.path());
-    for part in ["v1-canary", "v1-stable", "Causeway 0.", "in force 1/1", "spiffe://cluster.local/ns/dev/sa/web"] {
+    for part in ["v1-canary", "v1-stable", "Causeway 0.", "in force", "spiffe://cluster.local/ns/dev/sa/web"] {
         assert!(printed.contains(part), "{part}\n{printed}");
     }
 
     nothing_to_complain_of(&node);
-    let output = causeway(&node, &["status"]);
+    let output = until("the status counts the proxies", Duration::from_secs(10), || {
+        let output = causeway(&node, &["status"]);
+        if output.stdout.contains("in force 1/1") { Ok(output) } else { Err(output.stdout) }
+    });
     for part in
         ["leads", "VirtualService dev/prod-service-route", "in force 1/1", "v1-canary   10.0 %  ███", "dev/web-"]
     {

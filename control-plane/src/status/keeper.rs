@@ -120,13 +120,15 @@ impl Keeper {
                 replicas.follow(places(resources, &self.replica));
             }
             let mut is_full = false;
-            if let Some(look) = self.look(replicas.heard()).await {
+            let looked = self.look(replicas.heard()).await;
+            // However long a look takes, it leaves most of the time to others. Writes are mostly waiting.
+            let rest = (began.elapsed() * 4).min(TICK);
+            if let Some(look) = looked {
                 let writes = due(&mut statuses, &look, &mut known).await;
                 is_full = writes.len() >= WRITES;
                 write(&statuses, writes, &mut known, &mut purse).await;
             }
-            // However long a look takes, it leaves most of the time to others.
-            let pause = (began.elapsed() * 4).max(if is_full { PACE } else { QUIET });
+            let pause = rest.max(if is_full { PACE } else { QUIET });
             tokio::time::sleep(pause).await;
             if !is_full {
                 tokio::select! {

@@ -74,6 +74,29 @@ fn the_last_endpoints_that_prove_who_they_are_stay_for_a_while_when_all_are_gone
 }
 
 #[test]
+fn endpoints_that_go_one_after_another_are_a_last_resort_together() {
+    let backend = backend();
+    let all = [endpoint(1, Some(ID)), endpoint(2, Some(ID)), endpoint(3, Some(ID))];
+    for left in (0..=3).rev() {
+        backend.update(&Arc::from(&all[..left]), |_| false);
+    }
+    assert_eq!(backend.endpoints().len(), 3);
+    // One that comes back takes over, and is not remembered twice when it goes again.
+    backend.update(&Arc::from(&all[..1]), |_| false);
+    assert_eq!(backend.endpoints().len(), 1);
+    backend.update(&Arc::from([]), |_| false);
+    assert_eq!(backend.endpoints().len(), 1, "those of a last resort went before it");
+    // What went long ago is forgotten.
+    backend.update(&Arc::from(&all[..2]), |_| false);
+    backend.update(&Arc::from(&all[..1]), |_| false);
+    for (_, at) in &mut backend.endpoints.write().unwrap().gone {
+        *at -= LAST_RESORT;
+    }
+    backend.update(&Arc::from([]), |_| false);
+    assert_eq!(backend.endpoints().len(), 1);
+}
+
+#[test]
 fn every_endpoint_is_tried_once_and_then_none() {
     let backend = backend();
     backend.update(&Arc::from([endpoint(1, None), endpoint(2, None), endpoint(3, None)]), |_| false);

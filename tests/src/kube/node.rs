@@ -40,6 +40,8 @@ pub struct Node {
 pub(super) struct Place {
     /// Number, 0..32.
     number: u8,
+    /// Process that has it: a node that ends must not clean up after the next of its number.
+    pid: u32,
     /// The host's end of the link to the node.
     pub(super) host: Ipv4Addr,
     /// The node's address.
@@ -75,10 +77,11 @@ pub enum Families {
 }
 
 impl Place {
-    fn numbered(number: u8) -> Self {
+    fn numbered(number: u8, pid: u32) -> Self {
         let link = |last| Ipv4Addr::new(172, 29, 200 + number, last);
         Self {
             number,
+            pid,
             host: link(1),
             node: link(2),
             pods: format!("10.{}.0.0/24", 150 + number),
@@ -109,7 +112,7 @@ impl Place {
 
     /// The control group over everything of the node's pods.
     pub(super) fn group(&self) -> String {
-        format!("causeway-node{}", self.number)
+        format!("causeway-node{}-{}", self.number, self.pid)
     }
 
     /// First address of the Services, which is the API server's.
@@ -365,12 +368,14 @@ fn wait_for_init(init: &Process, directory: &Path) -> u32 {
 
 /// Takes the first free number by making the link that carries it, and tells the guard how to clean up after it.
 fn claim_place(pid: u32, directory: &Path) -> Place {
-    let place = (0..32).map(Place::numbered).find(|place| {
+    let place = (0..32).map(|number| Place::numbered(number, pid)).find(|place| {
         let link = place.link();
         let peer = ["link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &pid.to_string()];
         run(Command::new("ip").args(peer)).code == Some(0)
     });
     let place = place.expect("fewer than 32 nodes on this machine, and the right to make network links");
+    // By this the cleanup knows the link from a later node's of the same name.
+    run(Command::new("ip").args(["link", "set", &place.link(), "alias", &place.group()])).ok();
     components::make_group(&place);
     let cleanup =
         format!("#!/bin/bash\nexec {} {} {}\n", script("node-cleanup").display(), place.link(), place.group());
