@@ -8,6 +8,7 @@ use causeway_tests::binaries::binary;
 use causeway_tests::capability::{Need, has};
 use causeway_tests::net::Node;
 use causeway_tests::process::run;
+use causeway_tests::until;
 
 #[test]
 fn pods_of_one_node_reach_each_other_and_nothing_else() {
@@ -37,6 +38,11 @@ fn namespaces_and_their_processes_end_with_their_owner() {
     let pod = node.pod();
     let name = pod.name().to_owned();
     let mut sleeper = pod.command("sleep").arg("600").spawn().unwrap();
+    // Only once it is in the namespace can the namespace's end reach it.
+    until("the program runs in the namespace", Duration::from_secs(10), || {
+        let comm = std::fs::read_to_string(format!("/proc/{}/comm", sleeper.id())).unwrap_or_default();
+        if comm.trim() == "sleep" { Ok(()) } else { Err(comm) }
+    });
     drop(pod);
     assert!(!sleeper.wait().unwrap().success());
     assert!(!std::path::Path::new("/run/netns").join(name).exists());
