@@ -265,9 +265,11 @@ impl Model {
                 default_verdict: default.into(),
                 policies: self.policies.of(&client.namespace, &labels),
                 probes: probes.iter().map(|p| wire::Probe { port: p.port.into(), path: p.path.clone() }).collect(),
+                ..wire::Inbound::default()
             }),
             egress: egress.into(),
             labels,
+            ..wire::Workload::default()
         }
     }
 

@@ -140,13 +140,13 @@ fn describe(view: &View, client: &Client, name: &str) -> String {
 }
 
 fn route(route: &wire::Route) -> Value {
-    let wire::route::Action::Split(to) = match &route.action {
-        Some(action) => action,
-        None => return json!({ "name": route.name }),
-    };
     // The wire's own text form: matches have many shapes, and this view is for people.
     let matches: Vec<_> = route.matches.iter().map(|m| format!("{m:?}")).collect();
-    json!({ "name": route.name, "matches": matches, "timeout_ms": route.timeout_ms, "split": split(to) })
+    let (to, answer) = match &route.action {
+        Some(wire::route::Action::Split(to)) => (Some(split(to)), None),
+        other => (None, other.as_ref().map(|a| format!("{a:?}"))),
+    };
+    json!({ "name": route.name, "matches": matches, "timeout_ms": route.timeout_ms, "split": to, "answer": answer })
 }
 
 fn split(split: &wire::Split) -> Value {

@@ -125,6 +125,7 @@ impl Catalog {
             pod: pod.meta.key.name.clone(),
             namespace: pod.meta.key.namespace.clone(),
             zone: pod.zone.clone(),
+            ..wire::Endpoint::default()
         }
     }
 

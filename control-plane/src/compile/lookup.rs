@@ -183,6 +183,7 @@ impl<'a> Lookup<'a> {
                         meta.key.path(),
                     ))),
                     matches: if p.is_catch_all() { Vec::new() } else { p.matches },
+                    ..wire::Route::default()
                 }
             })
             .collect();
@@ -213,6 +214,7 @@ impl<'a> Lookup<'a> {
             external: String::new(),
             service_name: service.meta.key.name.clone(),
             service_namespace: service.meta.key.namespace.clone(),
+            ..wire::Destination::default()
         }
     }
 }

@@ -91,7 +91,7 @@ pub(super) fn to_wire(condition: &HttpMatch) -> Result<wire::Match, Unusable> {
         return Err(Unusable { code: "invalid_query", field: "queryParams".into(), message });
     }
     let queries = named(&condition.query_params, "queryParams", false)?;
-    Ok(wire::Match { path, method, headers, queries, authority })
+    Ok(wire::Match { path, method, headers, queries, authority, ..wire::Match::default() })
 }
 
 /// `token` of RFC 9110 section 5.6.2, of a length that proxies take.

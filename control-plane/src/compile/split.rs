@@ -104,6 +104,7 @@ impl<'a> World<'a> {
             subset: subset.to_owned(),
             connect_timeout_ms: connection.connect_timeout_ms,
             plaintext: connection.plaintext,
+            ..wire::Backend::default()
         }
     }
 }
@@ -138,13 +139,13 @@ impl Splits<'_> {
             self.weighted(backend, weight)
         });
         let backends = backends.collect::<Vec<_>>();
-        wire::Split { backends: joined(backends), key, origin }
+        wire::Split { backends: joined(backends), key, origin, ..wire::Split::default() }
     }
 
     /// Everything to one backend: the Service's own default.
     pub(super) fn whole(&mut self, backend: wire::Backend) -> wire::Split {
         let one = self.weighted(backend, 1);
-        wire::Split { backends: vec![one], key: None, origin: String::new() }
+        wire::Split { backends: vec![one], key: None, origin: String::new(), ..wire::Split::default() }
     }
 
     /// A backend that does not exist stands in the list with no endpoints, so that errors can name it.
@@ -174,7 +175,7 @@ impl Splits<'_> {
         if !self.backends.iter().any(|b| b.name == name) {
             self.backends.push(backend);
         }
-        wire::Weighted { backend: name, weight, effective }
+        wire::Weighted { backend: name, weight, effective, ..wire::Weighted::default() }
     }
 }
 

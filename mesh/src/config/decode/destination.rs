@@ -190,7 +190,7 @@ fn route(wire: &wire::Route, indices: &HashMap<&str, usize>, at: &At<'_>, faults
     let matches = if within { each(&wire.matches, &at.field("matches"), faults, one_match) } else { None };
     let split = match &wire.action {
         Some(wire::route::Action::Split(split)) => self::split(split, indices, &at.field("split"), faults),
-        None => faults.none(at.field("action"), "is missing or of a kind that this proxy does not know"),
+        Some(_) | None => faults.none(at.field("action"), "is missing or of a kind that this proxy does not know"),
     };
     let timeout = milliseconds(wire.timeout_ms, &at.field("timeout_ms"), faults);
     Some(Route { name: name?.into(), matches: matches?, split: split?, timeout: timeout? })

@@ -50,9 +50,11 @@ fn workload() -> wire::Workload {
                 wire::Probe { port: 8080, path: Some("/a/../healthz?full=1".into()) },
                 wire::Probe { port: 8080, path: None },
             ],
+            ..wire::Inbound::default()
         }),
         egress: wire::Egress::Deny.into(),
         labels: [("app".to_owned(), "prodsvc".to_owned())].into(),
+        ..wire::Workload::default()
     }
 }
 
@@ -69,16 +71,22 @@ fn backend(subset: &str) -> wire::Backend {
         subset: subset.into(),
         connect_timeout_ms: 0,
         plaintext: false,
+        ..wire::Backend::default()
     }
 }
 
 fn split() -> wire::Split {
-    let weighted =
-        |subset, weight| wire::Weighted { backend: format!("prodsvc.prod:80/{subset}"), weight, effective: weight };
+    let weighted = |subset, weight| wire::Weighted {
+        backend: format!("prodsvc.prod:80/{subset}"),
+        weight,
+        effective: weight,
+        ..wire::Weighted::default()
+    };
     wire::Split {
         backends: vec![weighted("v1-canary", 10), weighted("v1-stable", 90)],
         key: None,
         origin: "dev/canary".into(),
+        ..wire::Split::default()
     }
 }
 
@@ -97,6 +105,7 @@ fn destination() -> wire::Destination {
             invert: true,
         }],
         authority: Some(text(string_match::Kind::Suffix(".PROD".into()))),
+        ..wire::Match::default()
     };
     wire::Destination {
         canonical: "prodsvc.prod:80".into(),
@@ -106,6 +115,7 @@ fn destination() -> wire::Destination {
             matches: vec![one],
             action: Some(Action::Split(split())),
             timeout_ms: 1500,
+            ..wire::Route::default()
         }],
         split: Some(split()),
         backends: vec![backend("v1-canary"), backend("v1-stable")],
@@ -114,6 +124,7 @@ fn destination() -> wire::Destination {
         service_name: "prodsvc".into(),
         service_namespace: "prod".into(),
         http_only: true,
+        ..wire::Destination::default()
     }
 }
 
