@@ -24,14 +24,15 @@ use super::Options;
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Serves on every `--listen` until SIGTERM, then ends as a well-behaved application does: it accepts no more and
-/// finishes what it has begun. `--name` is what it calls itself in `x-app` and bodies.
+/// finishes what it has begun. `--name` is what it calls itself in `x-app` and bodies; a path given as `--broken` is
+/// answered with 500.
 pub(super) async fn serve(options: &Options) -> anyhow::Result<()> {
-    let name: Arc<str> = options.text("name")?.into();
+    let app = Arc::new(App { name: options.text("name")?.to_owned(), broken: options.all("broken").to_vec() });
     let open = Arc::new(GracefulShutdown::new());
     let mut servers = tokio::task::JoinSet::new();
     for address in options.all("listen") {
         let listener = listen(address.parse()?)?;
-        servers.spawn(accept(listener, Arc::clone(&name), Arc::clone(&open)));
+        servers.spawn(accept(listener, Arc::clone(&app), Arc::clone(&open)));
     }
     println!("listening");
     super::terminated().await;
@@ -42,6 +43,12 @@ pub(super) async fn serve(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What one server is.
+struct App {
+    name: String,
+    broken: Vec<String>,
+}
+
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
@@ -49,29 +56,30 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     Ok(socket.listen(4096)?)
 }
 
-async fn accept(listener: TcpListener, name: Arc<str>, open: Arc<GracefulShutdown>) {
+async fn accept(listener: TcpListener, app: Arc<App>, open: Arc<GracefulShutdown>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(5)).await;
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let name = Arc::clone(&name);
-        let service = service_fn(move |request| answer(request, Arc::clone(&name)));
+        let app = Arc::clone(&app);
+        let service = service_fn(move |request| answer(request, Arc::clone(&app)));
         let builder = auto::Builder::new(TokioExecutor::new());
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         tokio::spawn(open.watch(connection));
     }
 }
 
-async fn answer(request: Request<Incoming>, name: Arc<str>) -> Result<Response<Body>, Infallible> {
+async fn answer(request: Request<Incoming>, app: Arc<App>) -> Result<Response<Body>, Infallible> {
+    let name = app.name.as_str();
     let path = request.uri().path().to_owned();
     let target = HeaderValue::from_str(&request.uri().to_string());
     let (_, route) = path.split_once('/').unwrap_or_default();
     let (route, rest) = route.split_once('/').unwrap_or((route, ""));
     let number = rest.parse::<u64>().unwrap_or(0);
     let mut response = match route {
-        "headers" => describe(request, &name).await,
+        "headers" => describe(request, name).await,
         "echo" => Response::new(echo(request)),
         "sum" => sum(request).await,
         "bytes" => sized(number),
@@ -91,10 +99,13 @@ async fn answer(request: Request<Incoming>, name: Arc<str>) -> Result<Response<B
         }
         _ => Response::new(text(format!("{name}\n"))),
     };
+    if app.broken.contains(&path) {
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    }
     if let Ok(value) = target {
         response.headers_mut().insert("x-target", value);
     }
-    if let Ok(value) = HeaderValue::from_str(&name) {
+    if let Ok(value) = HeaderValue::from_str(name) {
         response.headers_mut().insert("x-app", value);
     }
     Ok(response)
