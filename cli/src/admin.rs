@@ -54,11 +54,18 @@ pub async fn exchange(
 /// # Errors
 /// As [`get`], or a status other than success, or a body that is not JSON.
 pub async fn get_json(address: SocketAddr, path: &str) -> anyhow::Result<Value> {
-    let answer = get(address, path, Duration::from_secs(5)).await?;
+    json(&get(address, path, Duration::from_secs(5)).await?, &format!("http://{address}{path}"))
+}
+
+/// The JSON of an answer to what `asked` names.
+///
+/// # Errors
+/// A status other than success, or a body that is not JSON.
+pub fn json(answer: &Response<Bytes>, asked: &str) -> anyhow::Result<Value> {
     if !answer.status().is_success() {
-        bail!("http://{address}{path} answered {}", answer.status());
+        bail!("{asked} answered {}", answer.status());
     }
-    serde_json::from_slice(answer.body()).with_context(|| format!("http://{address}{path} did not answer with JSON"))
+    serde_json::from_slice(answer.body()).with_context(|| format!("{asked} did not answer with JSON"))
 }
 
 /// Runs one asynchronous job on a small runtime of its own.

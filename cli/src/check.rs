@@ -12,6 +12,8 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use causeway_control_plane::inject::{INJECT_LABEL, INJECTED_LABEL};
+use causeway_control_plane::kubernetes::INJECTOR;
 use clap::Args;
 use serde_json::json;
 
@@ -20,12 +22,6 @@ use crate::terminal::{self, Style};
 use crate::validate::Output;
 use crate::{address, admin};
 
-/// Label by which a namespace or a Pod asks for injection.
-const INJECT_LABEL: &str = causeway_control_plane::inject::INJECT_LABEL;
-/// Label of Pods that were injected.
-const INJECTED_LABEL: &str = causeway_control_plane::inject::INJECTED_LABEL;
-/// Name of the MutatingWebhookConfiguration.
-const INJECTOR: &str = "causeway-injector";
 /// Name of the ValidatingWebhookConfiguration.
 const VALIDATOR: &str = "causeway-validator";
 /// A webhook has 5 s; then the API server says so itself.

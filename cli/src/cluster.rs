@@ -16,10 +16,8 @@ use tokio::time::timeout;
 
 use crate::admin;
 
-/// Where Causeway is installed, always: its own identity says so.
-pub const NAMESPACE: &str = "causeway-system";
-/// Name of the control plane's Deployment, Service, ServiceAccount and Lease.
-pub const CONTROL_PLANE: &str = "causeway-control-plane";
+/// Where Causeway is installed, and how the control plane's objects are called.
+pub use causeway_control_plane::kubernetes::{NAME as CONTROL_PLANE, NAMESPACE};
 /// Label selector of the control plane's pods.
 pub const CONTROL_PLANE_PODS: &str = "app.kubernetes.io/name=causeway-control-plane";
 /// Admin port of the control plane, on the pod's loopback.
@@ -120,11 +118,7 @@ impl Cluster {
     /// As [`Cluster::get`], or a status other than success, or a body that is not JSON.
     pub async fn get_json(&self, namespace: &str, pod: &str, port: u16, path: &str) -> anyhow::Result<Value> {
         let answer = self.get(namespace, pod, port, path).await?;
-        if !answer.status().is_success() {
-            bail!("pod {namespace}/{pod}, port {port}: {path} answered {}", answer.status());
-        }
-        serde_json::from_slice(answer.body())
-            .with_context(|| format!("pod {namespace}/{pod}, port {port}: {path} did not answer with JSON"))
+        admin::json(&answer, &format!("pod {namespace}/{pod}, port {port}: {path}"))
     }
 
     async fn forward_and_get(

@@ -30,7 +30,7 @@ pub const EXTRA_ROOTS_FILE: &str = "extra-roots.pem";
 /// A leaf is valid from this long before its issue on, for clocks that are behind (seconds).
 pub const BACKDATE: i64 = 10 * 60;
 /// Namespace and account of the control plane itself; never issued for a token.
-pub const OWN_IDENTITY: (&str, &str) = ("causeway-system", "causeway-control-plane");
+pub const OWN_IDENTITY: (&str, &str) = (crate::kubernetes::NAMESPACE, crate::kubernetes::NAME);
 
 /// Why there is no authority, or no certificate.
 #[derive(Debug, thiserror::Error)]

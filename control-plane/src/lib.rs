@@ -6,6 +6,7 @@ pub mod args;
 pub mod ca;
 mod clock;
 pub mod compile;
+mod crowd;
 pub mod identity;
 pub mod index;
 pub mod inject;

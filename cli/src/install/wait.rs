@@ -1,6 +1,8 @@
 //! Whether an installation works: definitions established, control planes ready, webhooks answering. Each look is a
 //! question to the API server; what the answers mean is decided by pure functions.
 
+use causeway_control_plane::inject::INJECT_LABEL;
+use causeway_control_plane::kubernetes::INJECTOR;
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
@@ -113,7 +115,7 @@ fn trouble(pod: &Pod, now: i64) -> Option<String> {
 pub async fn webhooks(cluster: &Cluster) -> anyhow::Result<Look> {
     let injector: Api<MutatingWebhookConfiguration> = Api::all(cluster.client());
     let validator: Api<ValidatingWebhookConfiguration> = Api::all(cluster.client());
-    let injector = cluster.ask(injector.get_opt("causeway-injector")).await?;
+    let injector = cluster.ask(injector.get_opt(INJECTOR)).await?;
     let validator = cluster.ask(validator.get_opt("causeway-validator")).await?;
     let injector = injector.and_then(|c| c.webhooks).unwrap_or_default().into_iter().map(|w| w.client_config);
     let validator = validator.and_then(|c| c.webhooks).unwrap_or_default().into_iter().map(|w| w.client_config);
@@ -162,7 +164,7 @@ async fn try_injector(cluster: &Cluster) -> kube::Result<()> {
     let api: Api<Pod> = Api::namespaced(cluster.client(), TRIED_IN);
     let mut pod = Pod::default();
     pod.metadata.name = Some("causeway-install-trial".to_owned());
-    pod.metadata.labels = Some([("causeway.dev/inject".to_owned(), "true".to_owned())].into());
+    pod.metadata.labels = Some([(INJECT_LABEL.to_owned(), "true".to_owned())].into());
     pod.spec = Some(k8s_openapi::api::core::v1::PodSpec {
         containers: vec![k8s_openapi::api::core::v1::Container {
             name: "app".to_owned(),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use causeway_control_plane::kubernetes::MANAGED_BY;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
 use kube::Api;
 use kube::api::{DynamicObject, ListParams, ObjectMeta, PartialObjectMeta};
@@ -12,9 +13,8 @@ use crate::cluster::{CONTROL_PLANE, Cluster, NAMESPACE};
 use crate::install::apply::{Step, api};
 use crate::install::manifest::{self, Choices, Object};
 
-const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The ConfigMap that proxies begin with.
-pub const TRUST: &str = "causeway-trust-bundle";
+pub use causeway_control_plane::inject::TRUST_CONFIG_MAP as TRUST;
 
 /// Kinds by which somebody else's things in our namespace are noticed.
 const KINDS: [(&str, &str, &str); 9] = [

@@ -25,8 +25,8 @@ mod plan;
 pub use plan::namespaces;
 use plan::{Action, Owner, Seen, plan};
 
-/// The ConfigMap's name in every namespace.
-pub const CONFIG_MAP: &str = "causeway-trust-bundle";
+/// The ConfigMap's name in every namespace, which injected pods mount.
+pub use crate::inject::TRUST_CONFIG_MAP as CONFIG_MAP;
 /// Its key, a file in PEM.
 pub const BUNDLE_KEY: &str = "trust-bundle.pem";
 

@@ -1,11 +1,9 @@
 //! Accepts connections and speaks TLS, within limits: no peer can hold the loop up, end it, or use up descriptors.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,6 +18,7 @@ use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use crate::clock;
+use crate::crowd::{Crowd, Place};
 use crate::metrics::{Metrics, Reason};
 use crate::publish::Peer;
 
@@ -62,7 +61,7 @@ pub async fn accept(
     mut draining: watch::Receiver<bool>,
 ) {
     let limit = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let crowd = Crowd::default();
+    let crowd = Crowd::new(MAX_ANONYMOUS);
     let mut failures = 0;
     loop {
         let next = async {
@@ -87,7 +86,7 @@ pub async fn accept(
             }
         };
         failures = 0;
-        let Some(place) = Place::take(&crowd, address.ip()) else {
+        let Some(place) = crowd.take(address.ip()) else {
             metrics.handshakes_failed.get_or_create(&Reason { reason: "too_many_anonymous" }).inc();
             tracing::debug!(%address, "too many connections without a certificate from one address");
             continue;
@@ -139,39 +138,6 @@ async fn handshake(
     let end = Box::pin(tokio::time::sleep(life));
     let anonymous = peer.is_none().then_some(place);
     Ok(Connection { io, info: ConnectionInfo { address, peer }, end, _anonymous: anonymous, _permit: permit })
-}
-
-/// Connections without a client certificate, by address.
-type Crowd = Arc<Mutex<HashMap<IpAddr, usize>>>;
-
-/// One of the connections that an address may have without a certificate; given back when dropped.
-struct Place {
-    crowd: Crowd,
-    address: IpAddr,
-}
-
-impl Place {
-    fn take(crowd: &Crowd, address: IpAddr) -> Option<Self> {
-        let mut all = crowd.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = all.entry(address).or_default();
-        if *count >= MAX_ANONYMOUS {
-            return None;
-        }
-        *count += 1;
-        Some(Self { crowd: Arc::clone(crowd), address })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut all = self.crowd.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut count) = all.entry(self.address) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-    }
 }
 
 impl Connected for Connection {

@@ -154,7 +154,7 @@ fn pod(pod: k8s::Pod, meta: Meta) -> Pod {
         probes,
         excluded_inbound: excluded,
         workload_name,
-        meshed: labels.get("causeway.dev/injected").is_some_and(|v| v == "true"),
+        meshed: labels.get(crate::inject::INJECTED_LABEL).is_some_and(|v| v == "true"),
         zone: labels.get("topology.kubernetes.io/zone").cloned().unwrap_or_default(),
         host_network: spec.host_network.unwrap_or_default(),
         meta,

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::{AUDIENCE, MAX_TOKEN, Proven, TokenError};
 use crate::clock;
+use crate::inject::INJECTED_LABEL;
 use crate::metrics::Metrics;
 use causeway_mesh::spiffe::{is_dns_label, is_dns_subdomain};
 
@@ -20,8 +21,6 @@ mod hint;
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Tokens that are checked at once. The API server is everybody's.
 const AT_ONCE: usize = 32;
-/// Injection's mark on a pod whose proxy may have a certificate.
-const INJECTED: &str = "causeway.dev/injected";
 
 /// Who the API server is asked as, and how often at once.
 pub struct KubernetesTokens {
@@ -141,7 +140,7 @@ fn fits(proven: &Proven, pod: Option<&Pod>) -> Result<(), TokenError> {
     if account.as_deref().unwrap_or("default") != proven.account {
         return Err(TokenError::PodAccount { pod: name(), account: proven.account.clone() });
     }
-    let injected = pod.metadata.labels.as_ref().and_then(|l| l.get(INJECTED)).is_some_and(|v| v == "true");
+    let injected = pod.metadata.labels.as_ref().and_then(|l| l.get(INJECTED_LABEL)).is_some_and(|v| v == "true");
     if !injected || spec.host_network == Some(true) {
         return Err(TokenError::PodNotMeshed(name()));
     }

@@ -1,12 +1,9 @@
 //! The HTTPS listener of the webhooks, within limits: strangers can reach it, so no peer can hold it up, fill the
 //! memory, or learn anything from it.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -23,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{Webhook, review};
 use crate::clock;
+use crate::crowd::Crowd;
 use crate::metrics::Admission;
 
 /// The API server's own limit on what it takes from a client.
@@ -53,7 +51,7 @@ const ACCEPT_WAIT: Duration = Duration::from_millis(100);
 pub(super) async fn serve(listener: TcpListener, tls: watch::Receiver<Arc<ServerConfig>>, webhook: Arc<Webhook>) {
     let face = Arc::new(Face { webhook, bodies: Semaphore::new(BODIES), work: Semaphore::new(WORK as usize) });
     let limit = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let crowd = Crowd::default();
+    let crowd = Crowd::new(MAX_OF_ONE);
     loop {
         let Ok(permit) = Arc::clone(&limit).acquire_owned().await else { return };
         let (stream, address) = match listener.accept().await {
@@ -64,7 +62,7 @@ pub(super) async fn serve(listener: TcpListener, tls: watch::Receiver<Arc<Server
                 continue;
             }
         };
-        let Some(place) = Place::take(&crowd, address.ip()) else { continue };
+        let Some(place) = crowd.take(address.ip()) else { continue };
         let (face, config) = (Arc::clone(&face), tls.borrow().clone());
         tokio::spawn(async move {
             if let Err(error) = face.connection(stream, config).await {
@@ -222,37 +220,4 @@ fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
 fn last(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
     response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     response
-}
-
-/// Connections by address.
-type Crowd = Arc<Mutex<HashMap<IpAddr, usize>>>;
-
-/// One of the connections that an address may have; given back when dropped.
-struct Place {
-    crowd: Crowd,
-    address: IpAddr,
-}
-
-impl Place {
-    fn take(crowd: &Crowd, address: IpAddr) -> Option<Self> {
-        let mut all = crowd.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = all.entry(address).or_default();
-        if *count >= MAX_OF_ONE {
-            return None;
-        }
-        *count += 1;
-        Some(Self { crowd: Arc::clone(crowd), address })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut all = self.crowd.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut count) = all.entry(self.address) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-    }
 }

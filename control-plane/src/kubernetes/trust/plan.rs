@@ -7,10 +7,8 @@ use serde_json::{Value, json};
 
 use super::{BUNDLE_KEY, CONFIG_MAP};
 use crate::index::Resources;
+use crate::inject::INJECT_LABEL;
 use crate::kubernetes::{INJECTOR, MANAGED_BY, NAME, NAMESPACE};
-
-/// Label of a namespace or pod that opts in or out.
-const INJECT: &str = "causeway.dev/inject";
 
 /// The MutatingWebhookConfiguration that the ConfigMaps go with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +50,7 @@ pub enum Action {
 /// The namespaces whose proxies need the bundle: those that opted in, those with a pod that did or that is injected
 /// still, and the control plane's own, where it tells that this cluster has a CA.
 pub fn namespaces(resources: &Resources) -> BTreeSet<String> {
-    let says_yes = |labels: &BTreeMap<String, String>| labels.get(INJECT).is_some_and(|v| v == "true");
+    let says_yes = |labels: &BTreeMap<String, String>| labels.get(INJECT_LABEL).is_some_and(|v| v == "true");
     let by_label = resources.namespaces.values().filter(|n| says_yes(&n.meta.labels)).map(|n| &n.meta.key.name);
     let by_pod =
         resources.pods.values().filter(|p| p.meshed || says_yes(&p.meta.labels)).map(|p| &p.meta.key.namespace);
