@@ -203,19 +203,32 @@ impl BackendState {
         *source = Some(Arc::clone(endpoints));
     }
 
-    /// The better of two endpoints drawn at random, none of `tried` unless all were.
+    /// The better of two endpoints drawn at random, none of `tried`. When all were tried, those that went lately: if all
+    /// that is listed fails, the list may be what is wrong. Each must still prove its identity.
     pub fn choose(&self, tried: &[Arc<EndpointState>]) -> Option<Arc<EndpointState>> {
         let endpoints = self.endpoints();
-        if let [one] = &*endpoints {
-            return (tried.is_empty()).then(|| Arc::clone(one));
-        }
         if tried.is_empty() {
             let index = balance::choose(endpoints.len(), clock::draw(), clock::draw(), |i| endpoints[i].load())?;
             return Some(Arc::clone(&endpoints[index]));
         }
         let left: Vec<_> = endpoints.iter().filter(|e| !tried.iter().any(|t| Arc::ptr_eq(t, e))).collect();
-        let index = balance::choose(left.len(), clock::draw(), clock::draw(), |i| left[i].load())?;
-        Some(Arc::clone(left[index]))
+        match balance::choose(left.len(), clock::draw(), clock::draw(), |i| left[i].load()) {
+            Some(index) => Some(Arc::clone(left[index])),
+            None => self.lately_gone().find(|e| !tried.iter().any(|t| Arc::ptr_eq(t, e))),
+        }
+    }
+
+    /// How many endpoints [`Self::choose`] can give one after another.
+    pub fn reachable(&self) -> usize {
+        self.endpoints().len() + self.lately_gone().count()
+    }
+
+    /// Endpoints of the mesh that ceased to be listed within `LAST_RESORT`, the latest first.
+    fn lately_gone(&self) -> impl Iterator<Item = Arc<EndpointState>> {
+        let now = clock::now();
+        let held = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
+        let gone = held.gone.iter().filter(|(_, at)| now.duration_since(*at) < LAST_RESORT);
+        gone.map(|(state, _)| Arc::clone(state)).collect::<Vec<_>>().into_iter()
     }
 }
 

@@ -151,14 +151,10 @@ impl Catalog {
                 }
             }
         }
-        // As kube-proxy has it: while every endpoint is going away, those that still serve are used.
-        if !found.iter().any(|m| m.0.ready) {
-            found.iter_mut().for_each(|(member, is_serving)| member.ready = *is_serving);
-        }
-        found.into_iter().map(|(member, _)| member).collect()
+        settled(found)
     }
 
-    /// The endpoint, and whether it still serves while it terminates.
+    /// The endpoint, and whether it is used while none is ready.
     fn member(
         &self,
         service: &Service,
@@ -193,7 +189,8 @@ impl Catalog {
             (hostname, _) => hostname.to_owned(),
         };
         let ready = service.publish_not_ready || from.ready && !from.terminating;
-        (Member { address, endpoint, pod: pod.map(Arc::clone), hostname, ready }, from.serving && from.terminating)
+        let serves = from.serving && from.terminating || pod.is_some_and(|pod| is_unheard(pod));
+        (Member { address, endpoint, pod: pod.map(Arc::clone), hostname, ready }, serves)
     }
 
     /// Pods that the Service's selector selects: those of its rarest label, so that many Services in one namespace do not
@@ -212,7 +209,8 @@ impl Catalog {
             return Vec::new();
         }
         let wants_v6 = service.cluster_ips.first().is_some_and(IpAddr::is_ipv6);
-        self.selected(service)
+        let found = self
+            .selected(service)
             .filter(|pod| !pod.finished)
             .filter_map(|pod| {
                 let address = *pod.ips.iter().find(|ip| ip.is_ipv6() == wants_v6).or(pod.ips.first())?;
@@ -220,17 +218,32 @@ impl Catalog {
                     TargetPort::Number(number) => *number,
                     TargetPort::Name(name) => *pod.ports.get(name)?,
                 };
-                Some(Member {
+                let member = Member {
                     address,
                     endpoint: self.endpoint(pod, address, number),
                     pod: Some(Arc::clone(pod)),
                     hostname: hostname(pod),
                     ready: pod.ready || service.publish_not_ready,
-                })
+                };
+                Some((member, is_unheard(pod)))
             })
-            .filter(|m| is_usable(m.address))
-            .collect()
+            .filter(|(member, _)| is_usable(member.address));
+        settled(found.collect())
     }
+}
+
+/// As kube-proxy has it: while no endpoint is ready, those that still serve as they terminate are used; and those that
+/// only their node was not heard of, for which kube-proxy has no rule.
+fn settled(mut found: Vec<(Member, bool)>) -> Vec<Member> {
+    if !found.iter().any(|(member, _)| member.ready) {
+        found.iter_mut().for_each(|(member, serves)| member.ready = *serves);
+    }
+    found.into_iter().map(|(member, _)| member).collect()
+}
+
+/// The node controller calls every pod of a node not ready that it does not hear of, while the applications go on.
+fn is_unheard(pod: &Pod) -> bool {
+    pod.unheard && !pod.finished
 }
 
 /// Pods by namespace and one of their labels.

@@ -116,7 +116,10 @@ fn pod(pod: k8s::Pod, meta: Meta) -> Pod {
     let mut ips: Vec<_> = status.pod_ips.unwrap_or_default().into_iter().map(|p| p.ip).chain(status.pod_ip).collect();
     ips.sort();
     ips.dedup();
-    let ready = status.conditions.iter().flatten().find(|c| c.type_ == "Ready").is_none_or(|c| c.status == "True");
+    let condition =
+        |name: &str| status.conditions.iter().flatten().find(|c| c.type_ == name).map(|c| c.status == "True");
+    let ready = condition("Ready").unwrap_or(true);
+    let has_gates = spec.readiness_gates.is_some_and(|gates| !gates.is_empty());
     let finished =
         matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some();
     // Native sidecars (init containers that stay) have ports and probes too.
@@ -147,6 +150,7 @@ fn pod(pod: k8s::Pod, meta: Meta) -> Pod {
             .unwrap_or("default".into()),
         ips: ips.iter().filter_map(|ip| address(ip)).collect(),
         ready,
+        unheard: !ready && !has_gates && condition("ContainersReady") == Some(true),
         finished,
         hostname: spec.hostname.unwrap_or_default(),
         subdomain: spec.subdomain.unwrap_or_default(),

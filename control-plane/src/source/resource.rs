@@ -19,6 +19,8 @@ pub enum Kind {
     DestinationRule,
     AuthorizationPolicy,
     PeerAuthentication,
+    ServiceEntry,
+    RateLimitPolicy,
 }
 
 /// Names one resource of a source.
@@ -166,6 +168,9 @@ pub struct Pod {
     pub ips: Vec<IpAddr>,
     /// Condition `Ready`; absent counts as ready (a directory has no kubelet).
     pub ready: bool,
+    /// Not ready, although its containers are and nothing else is asked for: its node was not heard of, the application
+    /// said nothing.
+    pub unheard: bool,
     /// Succeeded, Failed or being deleted.
     pub finished: bool,
     /// `spec.hostname` and `spec.subdomain`, for DNS names of a headless Service.
@@ -205,6 +210,10 @@ pub type DestinationRule = Custom<crds::DestinationRuleSpec>;
 pub type AuthorizationPolicy = Custom<crds::AuthorizationPolicySpec>;
 /// A PeerAuthentication.
 pub type PeerAuthentication = Custom<crds::PeerAuthenticationSpec>;
+/// A ServiceEntry.
+pub type ServiceEntry = Custom<crds::ServiceEntrySpec>;
+/// A RateLimitPolicy.
+pub type RateLimitPolicy = Custom<crds::RateLimitPolicySpec>;
 
 /// Any of the kinds.
 #[derive(Clone, Debug, PartialEq)]
@@ -219,6 +228,8 @@ pub enum Resource {
     DestinationRule(Arc<DestinationRule>),
     AuthorizationPolicy(Arc<AuthorizationPolicy>),
     PeerAuthentication(Arc<PeerAuthentication>),
+    ServiceEntry(Arc<ServiceEntry>),
+    RateLimitPolicy(Arc<RateLimitPolicy>),
 }
 
 impl Resource {
@@ -233,6 +244,8 @@ impl Resource {
             Self::DestinationRule(r) => &r.meta,
             Self::AuthorizationPolicy(r) => &r.meta,
             Self::PeerAuthentication(r) => &r.meta,
+            Self::ServiceEntry(r) => &r.meta,
+            Self::RateLimitPolicy(r) => &r.meta,
         }
     }
 }

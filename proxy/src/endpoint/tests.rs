@@ -109,6 +109,30 @@ fn every_endpoint_is_tried_once_and_then_none() {
 }
 
 #[test]
+fn when_all_that_is_listed_failed_those_that_went_lately_are_tried() {
+    let backend = backend();
+    let all = [endpoint(1, Some(ID)), endpoint(2, Some(ID)), endpoint(3, None)];
+    backend.update(&Arc::from(&all[..]), |_| false);
+    let before = backend.endpoints();
+    backend.update(&Arc::from([endpoint(4, Some(ID))]), |_| false);
+    assert_eq!(backend.reachable(), 3);
+    let listed = backend.choose(&[]).unwrap();
+    assert_eq!(listed.endpoint.pod, "web-4", "what is listed comes first");
+    let mut tried = vec![listed];
+    for _ in 0..2 {
+        let next = backend.choose(&tried).unwrap();
+        assert!(before[..2].iter().any(|b| Arc::ptr_eq(b, &next)), "only one that can prove who it is");
+        tried.push(next);
+    }
+    assert!(backend.choose(&tried).is_none());
+    for (_, at) in &mut backend.endpoints.write().unwrap().gone {
+        *at -= LAST_RESORT;
+    }
+    assert_eq!(backend.reachable(), 1);
+    assert!(backend.choose(&tried[..1]).is_none(), "what went long ago is not tried");
+}
+
+#[test]
 fn an_endpoint_that_failed_is_avoided() {
     let backend = backend();
     backend.update(&Arc::from([endpoint(1, None), endpoint(2, None)]), |_| false);

@@ -44,7 +44,7 @@ impl Call<'_> {
         let Some(backend) = self.backend.clone() else {
             return self.send_outside(parts, body, account).await;
         };
-        let (mut request, again) = Again::prepare(parts, body, backend.endpoints().len() > 1);
+        let (mut request, again) = Again::prepare(parts, body, backend.reachable() > 1);
         let mut tried: Vec<Arc<EndpointState>> = Vec::new();
         let mut last = Refusal::new(Reject::NoEndpoints, &*backend.backend.name);
         let mut resends = 0;
@@ -52,7 +52,7 @@ impl Call<'_> {
             let Some(state) = backend.choose(&tried) else { break };
             self.outbound.permit_address(state.address())?;
             let pending = state.begin();
-            let is_last = again.is_none() || tried.len() + 1 >= dial::ATTEMPTS.min(backend.endpoints().len());
+            let is_last = again.is_none() || tried.len() + 1 >= dial::ATTEMPTS.min(backend.reachable());
             match self.attempt(&backend, &state, request, pending, is_last, account).await {
                 Ok(response) => return Ok(response),
                 Err(Failed::Sent(refusal)) => return Err(refusal),

@@ -85,13 +85,7 @@ pub fn away(stage: &Stage) {
     stage.scale(SYSTEM, NAME, 0);
     let capture = Capture::start(node);
 
-    let victim = node.pod("life", "app=victim");
-    let before = stage.restarts(&victim, "causeway-proxy");
-    kill(node.container_pid("life", &victim, "causeway-proxy"));
-    until("the kubelet has started it again", ROLLOUT, || {
-        if stage.restarts(&victim, "causeway-proxy") > before { Ok(()) } else { Err("not yet".to_owned()) }
-    });
-    println!("   a killed proxy served again after {:.2} s", stage.serves(&stage.victim).as_secs_f64());
+    stage.victim_restarts();
 
     let refused =
         node.kubectl(&["-n", "life", "run", "late", "--image=causeway-test/app:1", "--", "http"]).unwrap_err();

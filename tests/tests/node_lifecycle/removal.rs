@@ -5,7 +5,7 @@ use std::time::Duration;
 use causeway_tests::process::run;
 use causeway_tests::until;
 
-use crate::stage::{ROLLOUT, Stage, finish, kill};
+use crate::stage::{ROLLOUT, Stage, finish};
 
 /// Uninstalls under load.
 pub fn uninstalled(stage: &Stage) {
@@ -21,13 +21,7 @@ pub fn uninstalled(stage: &Stage) {
     finish(load);
 
     // A running pod keeps its proxy, with the certificate and the configuration that it holds, even through a restart.
-    let victim = node.pod("life", "app=victim");
-    let before = stage.restarts(&victim, "causeway-proxy");
-    kill(node.container_pid("life", &victim, "causeway-proxy"));
-    until("the kubelet has started it again", ROLLOUT, || {
-        if stage.restarts(&victim, "causeway-proxy") > before { Ok(()) } else { Err("not yet".to_owned()) }
-    });
-    println!("   a killed proxy served again after {:.2} s", stage.serves(&stage.victim).as_secs_f64());
+    stage.victim_restarts();
 
     // New pods come without a proxy, and nothing holds them up.
     let arguments = ["-n", "life", "run", "plain", "--image=causeway-test/app:1", "--", "http", "--name", "plain"];

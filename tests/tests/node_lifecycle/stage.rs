@@ -117,6 +117,17 @@ impl Stage {
         begun.elapsed()
     }
 
+    /// Kills the victim's proxy and waits until the kubelet has started it again and it serves.
+    pub fn victim_restarts(&self) {
+        let pod = self.node.pod("life", "app=victim");
+        let before = self.restarts(&pod, "causeway-proxy");
+        kill(self.node.container_pid("life", &pod, "causeway-proxy"));
+        until("the kubelet has started it again", ROLLOUT, || {
+            if self.restarts(&pod, "causeway-proxy") > before { Ok(()) } else { Err("not yet".to_owned()) }
+        });
+        println!("   a killed proxy served again after {:.2} s", self.serves(&self.victim).as_secs_f64());
+    }
+
     /// One request of the client.
     pub fn request(&self) -> Reply {
         self.client.curl(&["-m", "5", URL])

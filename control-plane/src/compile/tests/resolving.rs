@@ -108,6 +108,44 @@ endpoints:
 }
 
 #[test]
+fn while_no_endpoint_is_ready_those_are_used_that_only_their_node_was_not_heard_of() {
+    let status = |name: &str, labels: &str, ip: &str, spec: &str, conditions: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: prod, labels: {{app: prodsvc, {labels}}}}}\n\
+             spec: {{{spec}}}\nstatus: {{podIP: {ip}, conditions: [{conditions}]}}\n"
+        )
+    };
+    let lost = "{type: Ready, status: 'False'}, {type: ContainersReady, status: 'True'}";
+    let failed = "{type: Ready, status: 'False'}, {type: ContainersReady, status: 'False'}";
+    let pods = [
+        service("prod", "prodsvc", "clusterIP: 10.96.0.10, selector: {app: prodsvc}, ports: [{name: http, port: 80}]"),
+        status("lost", "a: b", "10.1.0.1", "", lost),
+        status("failed", "a: b", "10.1.0.2", "", failed),
+        status("gated", "a: b", "10.1.0.3", "readinessGates: [{conditionType: example.com/x}]", lost),
+        pod("dev", "web", "10.1.0.9", "app: web"),
+    ]
+    .concat();
+    let slice = |first: &str| {
+        let not = "{ready: false, serving: false, terminating: false}";
+        format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: s, namespace: prod, labels: \
+             {{kubernetes.io/service-name: prodsvc}}}}\naddressType: IPv4\nports: [{{name: http, port: 80}}]\nendpoints:\n\
+             - {{addresses: [10.1.0.8], conditions: {first}}}\n- {{addresses: [10.1.0.1], conditions: {not}}}\n\
+             - {{addresses: [10.1.0.2], conditions: {not}}}\n- {{addresses: [10.1.0.3], conditions: {not}}}\n"
+        )
+    };
+    let addresses = |text: &str| -> Vec<String> {
+        let endpoints = model(text).endpoints("prodsvc.prod:80").unwrap().endpoints;
+        endpoints.into_iter().map(|e| e.address).collect()
+    };
+    let ready = slice("{ready: true, serving: true, terminating: false}");
+    assert_eq!(addresses(&format!("{pods}{ready}")), ["10.1.0.8"]);
+    let terminating = slice("{ready: false, serving: true, terminating: true}");
+    assert_eq!(addresses(&format!("{pods}{terminating}")), ["10.1.0.1", "10.1.0.8"]);
+    assert_eq!(addresses(&pods), ["10.1.0.1"], "without slices alike");
+}
+
+#[test]
 fn an_alias_to_the_outside_is_external_and_one_to_the_own_machine_is_nothing() {
     let text = [
         service("dev", "api", "type: ExternalName, externalName: api.example.com"),

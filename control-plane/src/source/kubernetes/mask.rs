@@ -87,6 +87,7 @@ impl Shape for Builtin {
                 ("hostname", All),
                 ("subdomain", All),
                 ("hostNetwork", All),
+                ("readinessGates", All),
                 ("containers", CONTAINERS),
                 ("initContainers", CONTAINERS),
             ]),
