@@ -2,7 +2,8 @@
 
 use crate::problem::Problem;
 use crate::source::resource::{
-    AuthorizationPolicy, DestinationRule, EndpointSlice, Named, PeerAuthentication, Pod, Service, VirtualService,
+    AuthorizationPolicy, DestinationRule, EndpointSlice, GRPCRoute, HTTPRoute, Named, PeerAuthentication, Pod,
+    RateLimitPolicy, ReferenceGrant, Service, ServiceEntry, TCPRoute, TLSRoute, VirtualService,
 };
 use crate::source::{Event, Key, Resource};
 use std::collections::BTreeMap;
@@ -21,6 +22,13 @@ pub struct Resources {
     pub destination_rules: BTreeMap<Key, Arc<DestinationRule>>,
     pub authorization_policies: BTreeMap<Key, Arc<AuthorizationPolicy>>,
     pub peer_authentications: BTreeMap<Key, Arc<PeerAuthentication>>,
+    pub service_entries: BTreeMap<Key, Arc<ServiceEntry>>,
+    pub rate_limit_policies: BTreeMap<Key, Arc<RateLimitPolicy>>,
+    pub http_routes: BTreeMap<Key, Arc<HTTPRoute>>,
+    pub grpc_routes: BTreeMap<Key, Arc<GRPCRoute>>,
+    pub tcp_routes: BTreeMap<Key, Arc<TCPRoute>>,
+    pub tls_routes: BTreeMap<Key, Arc<TLSRoute>>,
+    pub reference_grants: BTreeMap<Key, Arc<ReferenceGrant>>,
     /// Found while reading, by resource.
     pub found: BTreeMap<Key, Vec<Problem>>,
     /// Generation of the latest version of what cannot be used; the version in force, if any, is an older one.
@@ -102,6 +110,13 @@ impl Resources {
             + self.destination_rules.len()
             + self.authorization_policies.len()
             + self.peer_authentications.len()
+            + self.service_entries.len()
+            + self.rate_limit_policies.len()
+            + self.http_routes.len()
+            + self.grpc_routes.len()
+            + self.tcp_routes.len()
+            + self.tls_routes.len()
+            + self.reference_grants.len()
     }
 
     /// Whether there is none.
@@ -129,6 +144,13 @@ impl Resources {
             Resource::DestinationRule(r) => drop(self.destination_rules.insert(key, r)),
             Resource::AuthorizationPolicy(r) => drop(self.authorization_policies.insert(key, r)),
             Resource::PeerAuthentication(r) => drop(self.peer_authentications.insert(key, r)),
+            Resource::ServiceEntry(r) => drop(self.service_entries.insert(key, r)),
+            Resource::RateLimitPolicy(r) => drop(self.rate_limit_policies.insert(key, r)),
+            Resource::HTTPRoute(r) => drop(self.http_routes.insert(key, r)),
+            Resource::GRPCRoute(r) => drop(self.grpc_routes.insert(key, r)),
+            Resource::TCPRoute(r) => drop(self.tcp_routes.insert(key, r)),
+            Resource::TLSRoute(r) => drop(self.tls_routes.insert(key, r)),
+            Resource::ReferenceGrant(r) => drop(self.reference_grants.insert(key, r)),
         }
     }
 
@@ -144,6 +166,13 @@ impl Resources {
             Kind::DestinationRule => drop(self.destination_rules.remove(key)),
             Kind::AuthorizationPolicy => drop(self.authorization_policies.remove(key)),
             Kind::PeerAuthentication => drop(self.peer_authentications.remove(key)),
+            Kind::ServiceEntry => drop(self.service_entries.remove(key)),
+            Kind::RateLimitPolicy => drop(self.rate_limit_policies.remove(key)),
+            Kind::HTTPRoute => drop(self.http_routes.remove(key)),
+            Kind::GRPCRoute => drop(self.grpc_routes.remove(key)),
+            Kind::TCPRoute => drop(self.tcp_routes.remove(key)),
+            Kind::TLSRoute => drop(self.tls_routes.remove(key)),
+            Kind::ReferenceGrant => drop(self.reference_grants.remove(key)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The CustomResourceDefinitions as they are installed: what the derive makes, made fit for Kubernetes.
 
-use crate::{AuthorizationPolicy, DestinationRule, PeerAuthentication, VirtualService};
+use crate::{AuthorizationPolicy, DestinationRule, PeerAuthentication, RateLimitPolicy, ServiceEntry, VirtualService};
 use kube::{CustomResourceExt, Resource};
 use serde_json::{Map, Value, json};
 
@@ -38,11 +38,13 @@ pub fn manifests() -> Vec<Manifest> {
         manifest::<AuthorizationPolicy>(),
         manifest::<DestinationRule>(),
         manifest::<PeerAuthentication>(),
+        manifest::<RateLimitPolicy>(),
+        manifest::<ServiceEntry>(),
         manifest::<VirtualService>(),
     ]
 }
 
-fn manifest<K: CustomResourceExt + Resource<DynamicType = ()>>() -> Manifest {
+pub(crate) fn manifest<K: CustomResourceExt + Resource<DynamicType = ()>>() -> Manifest {
     let mut definition = serde_json::to_value(K::crd()).unwrap_or_default();
     if let Some(root) = definition.pointer_mut("/spec/versions/0/schema/openAPIV3Schema") {
         tidy(root, false);
@@ -59,7 +61,7 @@ fn manifest<K: CustomResourceExt + Resource<DynamicType = ()>>() -> Manifest {
         }
     }
     add_rules(&mut definition, &K::kind(&()));
-    Manifest { name: format!("{}.causeway.dev", K::plural(&())), kind: K::kind(&()).into_owned(), definition }
+    Manifest { name: format!("{}.{}", K::plural(&()), K::group(&())), kind: K::kind(&()).into_owned(), definition }
 }
 
 /// Longest text and list where the type says nothing narrower. Everything is bounded, so that no peer's object costs more

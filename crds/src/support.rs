@@ -63,6 +63,11 @@ pub const NOT_IMPLEMENTED: &[(&str, &str, Effect)] = &[
     ("DestinationRule", "spec.trafficPolicy.tunnel", DEFAULT_POLICY),
     ("DestinationRule", "spec.trafficPolicy.proxyProtocol", DEFAULT_POLICY),
     ("DestinationRule", "spec.trafficPolicy.retryBudget", DEFAULT_POLICY),
+    ("ServiceEntry", "spec.workloadSelector", Ignored("pods are not endpoints of it; use a Service")),
+    ("ServiceEntry", "spec.endpoints[].labels", Ignored("subsets of a ServiceEntry have no members")),
+    ("ServiceEntry", "spec.endpoints[].network", Ignored("the endpoint is reached directly")),
+    ("ServiceEntry", "spec.endpoints[].weight", Ignored("endpoints are chosen by load")),
+    ("ServiceEntry", "spec.endpoints[].serviceAccount", Ignored("only a Pod of this namespace lends an identity")),
     ("AuthorizationPolicy", "spec.targetRef", Disables("the policy fails closed for its whole namespace")),
     ("AuthorizationPolicy", "spec.targetRefs", Disables("the policy fails closed for its whole namespace")),
     ("AuthorizationPolicy", "spec.provider", Disables("nobody is asked: what the rules match is denied")),
@@ -121,6 +126,31 @@ pub const IMPLEMENTED: &[(&str, &str)] = &[
     ("PeerAuthentication", "spec.selector.matchLabels{}"),
     ("PeerAuthentication", "spec.mtls.mode"),
     ("PeerAuthentication", "spec.portLevelMtls{}.mode"),
+    ("ServiceEntry", "spec.hosts[]"),
+    ("ServiceEntry", "spec.addresses[]"),
+    ("ServiceEntry", "spec.ports[]"),
+    ("ServiceEntry", "spec.location"),
+    ("ServiceEntry", "spec.resolution"),
+    ("ServiceEntry", "spec.endpoints[].address"),
+    ("ServiceEntry", "spec.endpoints[].ports{}"),
+    ("ServiceEntry", "spec.endpoints[].locality"),
+    ("ServiceEntry", "spec.exportTo[]"),
+    ("ServiceEntry", "spec.subjectAltNames[]"),
+    ("RateLimitPolicy", "spec.selector.matchLabels{}"),
+    ("RateLimitPolicy", "spec.rules[].name"),
+    ("RateLimitPolicy", "spec.rules[].match[].uri"),
+    ("RateLimitPolicy", "spec.rules[].match[].method"),
+    ("RateLimitPolicy", "spec.rules[].match[].authority"),
+    ("RateLimitPolicy", "spec.rules[].match[].headers{}"),
+    ("RateLimitPolicy", "spec.rules[].match[].withoutHeaders{}"),
+    ("RateLimitPolicy", "spec.rules[].match[].queryParams{}"),
+    ("RateLimitPolicy", "spec.rules[].match[].ignoreUriCase"),
+    ("RateLimitPolicy", "spec.rules[].ports[]"),
+    ("RateLimitPolicy", "spec.rules[].requests"),
+    ("RateLimitPolicy", "spec.rules[].per"),
+    ("RateLimitPolicy", "spec.rules[].burst"),
+    ("RateLimitPolicy", "spec.rules[].key.header"),
+    ("RateLimitPolicy", "spec.rules[].key.sourceIdentity"),
 ];
 
 /// What it means that the field at `pattern` is set, when it is not implemented.
@@ -128,7 +158,8 @@ pub const IMPLEMENTED: &[(&str, &str)] = &[
 /// The traffic policy of a subset has the same fields as that of the rule, so its paths are read as those.
 pub fn effect(kind: &str, pattern: &str) -> Option<&'static Effect> {
     let pattern = rooted(pattern);
-    NOT_IMPLEMENTED.iter().find(|(k, p, _)| *k == kind && *p == pattern).map(|(_, _, effect)| effect)
+    let mut all = NOT_IMPLEMENTED.iter().chain(crate::gateway::support::NOT_IMPLEMENTED);
+    all.find(|(k, p, _)| *k == kind && *p == pattern).map(|(_, _, effect)| effect)
 }
 
 /// The path under `spec` of a field that a subset repeats.

@@ -57,7 +57,14 @@ fn kinds_that_come_later_are_followed_and_those_that_go_take_their_resources() {
     let kube = ApiServer::start();
     kube.create_namespace("dev", &[]);
     let watched = Watched::synced(kube.kubeconfig(), None);
-    let missing = ["authorizationpolicies", "destinationrules", "peerauthentications", "virtualservices"];
+    let missing = [
+        "authorizationpolicies",
+        "destinationrules",
+        "peerauthentications",
+        "ratelimitpolicies",
+        "serviceentries",
+        "virtualservices",
+    ];
     let mut reported = watched.reported();
     reported.sort();
     assert_eq!(reported, missing.map(|kind| format!("crd_missing {kind}.causeway.dev")));

@@ -57,6 +57,8 @@ pub(super) fn subjects(compiled: &Compiled<'_>) -> Subjects {
     put(&mut all, resources.destination_rules.values());
     put(&mut all, resources.authorization_policies.values());
     put(&mut all, resources.peer_authentications.values());
+    put(&mut all, resources.service_entries.values());
+    put(&mut all, resources.rate_limit_policies.values());
     for (key, held) in compiled.held.into_iter().flatten() {
         if let Some(subject) = all.get_mut(key) {
             subject.in_force = Some(held.meta.generation);
@@ -89,7 +91,15 @@ pub(super) fn subjects(compiled: &Compiled<'_>) -> Subjects {
 
 /// Whether it is a kind of the user's API.
 fn is_ours(kind: Kind) -> bool {
-    matches!(kind, Kind::VirtualService | Kind::DestinationRule | Kind::AuthorizationPolicy | Kind::PeerAuthentication)
+    matches!(
+        kind,
+        Kind::VirtualService
+            | Kind::DestinationRule
+            | Kind::AuthorizationPolicy
+            | Kind::PeerAuthentication
+            | Kind::ServiceEntry
+            | Kind::RateLimitPolicy
+    )
 }
 
 fn put<'a, S: Serialize + 'a>(all: &mut Subjects, resources: impl Iterator<Item = &'a Arc<Custom<S>>>) {

@@ -5,6 +5,7 @@ use super::core;
 use super::resource::{Custom, Key, Kind, Meta, Origin, Resource};
 use crate::problem::{Problem, Severity};
 use causeway_crds::check::{Finding, What, check};
+use causeway_crds::gateway::GROUP;
 use causeway_crds::support::Effect;
 use causeway_mesh::spiffe::{is_dns_label, is_dns_subdomain};
 use serde::de::DeserializeOwned;
@@ -87,6 +88,13 @@ pub fn object(value: &Value, origin: &Origin) -> Outcome {
         Kind::DestinationRule => custom(value, meta, Resource::DestinationRule),
         Kind::AuthorizationPolicy => custom(value, meta, Resource::AuthorizationPolicy),
         Kind::PeerAuthentication => custom(value, meta, Resource::PeerAuthentication),
+        Kind::ServiceEntry => custom(value, meta, Resource::ServiceEntry),
+        Kind::RateLimitPolicy => custom(value, meta, Resource::RateLimitPolicy),
+        Kind::HTTPRoute => custom(value, meta, Resource::HTTPRoute),
+        Kind::GRPCRoute => custom(value, meta, Resource::GRPCRoute),
+        Kind::TCPRoute => custom(value, meta, Resource::TCPRoute),
+        Kind::TLSRoute => custom(value, meta, Resource::TLSRoute),
+        Kind::ReferenceGrant => custom(value, meta, Resource::ReferenceGrant),
         _ => core::resource(value, &meta),
     }
 }
@@ -96,7 +104,7 @@ fn is_of_a_mesh(group: &str, kind: &str) -> bool {
     matches!(
         group,
         "causeway.dev" | "networking.istio.io" | "security.istio.io" | "telemetry.istio.io" | "extensions.istio.io"
-    ) || group == "gateway.networking.k8s.io" && kind.ends_with("Route")
+    ) || group == GROUP && kind.ends_with("Route")
 }
 
 /// Kind and name, as far as there is one.
@@ -126,10 +134,18 @@ fn used(group: &str, version: &str, kind: &str) -> Used {
         ("causeway.dev", "DestinationRule") => (Kind::DestinationRule, &["v1alpha1"]),
         ("causeway.dev", "AuthorizationPolicy") => (Kind::AuthorizationPolicy, &["v1alpha1"]),
         ("causeway.dev", "PeerAuthentication") => (Kind::PeerAuthentication, &["v1alpha1"]),
+        ("causeway.dev", "ServiceEntry") => (Kind::ServiceEntry, &["v1alpha1"]),
+        ("causeway.dev", "RateLimitPolicy") => (Kind::RateLimitPolicy, &["v1alpha1"]),
         ("networking.istio.io", "VirtualService") => (Kind::VirtualService, &["v1", "v1beta1", "v1alpha3"]),
         ("networking.istio.io", "DestinationRule") => (Kind::DestinationRule, &["v1", "v1beta1", "v1alpha3"]),
+        ("networking.istio.io", "ServiceEntry") => (Kind::ServiceEntry, &["v1", "v1beta1", "v1alpha3"]),
         ("security.istio.io", "AuthorizationPolicy") => (Kind::AuthorizationPolicy, &["v1", "v1beta1"]),
         ("security.istio.io", "PeerAuthentication") => (Kind::PeerAuthentication, &["v1", "v1beta1"]),
+        (GROUP, "HTTPRoute") => (Kind::HTTPRoute, &["v1", "v1beta1"]),
+        (GROUP, "GRPCRoute") => (Kind::GRPCRoute, &["v1"]),
+        (GROUP, "TCPRoute") => (Kind::TCPRoute, &["v1", "v1alpha2"]),
+        (GROUP, "TLSRoute") => (Kind::TLSRoute, &["v1", "v1alpha3", "v1alpha2"]),
+        (GROUP, "ReferenceGrant") => (Kind::ReferenceGrant, &["v1", "v1beta1"]),
         _ => return Used::No,
     };
     if versions.contains(&version) { Used::Yes(found) } else { Used::OtherVersion(versions[0]) }

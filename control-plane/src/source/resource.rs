@@ -21,6 +21,11 @@ pub enum Kind {
     PeerAuthentication,
     ServiceEntry,
     RateLimitPolicy,
+    HTTPRoute,
+    GRPCRoute,
+    TCPRoute,
+    TLSRoute,
+    ReferenceGrant,
 }
 
 /// Names one resource of a source.
@@ -214,6 +219,16 @@ pub type PeerAuthentication = Custom<crds::PeerAuthenticationSpec>;
 pub type ServiceEntry = Custom<crds::ServiceEntrySpec>;
 /// A RateLimitPolicy.
 pub type RateLimitPolicy = Custom<crds::RateLimitPolicySpec>;
+/// An HTTPRoute.
+pub type HTTPRoute = Custom<crds::gateway::HTTPRouteSpec>;
+/// A GRPCRoute.
+pub type GRPCRoute = Custom<crds::gateway::GRPCRouteSpec>;
+/// A TCPRoute.
+pub type TCPRoute = Custom<crds::gateway::TCPRouteSpec>;
+/// A TLSRoute.
+pub type TLSRoute = Custom<crds::gateway::TLSRouteSpec>;
+/// A ReferenceGrant.
+pub type ReferenceGrant = Custom<crds::gateway::ReferenceGrantSpec>;
 
 /// Any of the kinds.
 #[derive(Clone, Debug, PartialEq)]
@@ -230,6 +245,11 @@ pub enum Resource {
     PeerAuthentication(Arc<PeerAuthentication>),
     ServiceEntry(Arc<ServiceEntry>),
     RateLimitPolicy(Arc<RateLimitPolicy>),
+    HTTPRoute(Arc<HTTPRoute>),
+    GRPCRoute(Arc<GRPCRoute>),
+    TCPRoute(Arc<TCPRoute>),
+    TLSRoute(Arc<TLSRoute>),
+    ReferenceGrant(Arc<ReferenceGrant>),
 }
 
 impl Resource {
@@ -246,6 +266,11 @@ impl Resource {
             Self::PeerAuthentication(r) => &r.meta,
             Self::ServiceEntry(r) => &r.meta,
             Self::RateLimitPolicy(r) => &r.meta,
+            Self::HTTPRoute(r) => &r.meta,
+            Self::GRPCRoute(r) => &r.meta,
+            Self::TCPRoute(r) => &r.meta,
+            Self::TLSRoute(r) => &r.meta,
+            Self::ReferenceGrant(r) => &r.meta,
         }
     }
 }

@@ -27,9 +27,10 @@ const PAGE: u32 = 500;
 /// How long it is remembered that a foreign kind is not there.
 const REDISCOVER: Duration = Duration::from_secs(30);
 /// Kinds of Istio's whose status says the same, where they are installed.
-const FOREIGN: [(&str, Kind); 4] = [
+const FOREIGN: [(&str, Kind); 5] = [
     ("networking.istio.io", Kind::VirtualService),
     ("networking.istio.io", Kind::DestinationRule),
+    ("networking.istio.io", Kind::ServiceEntry),
     ("security.istio.io", Kind::AuthorizationPolicy),
     ("security.istio.io", Kind::PeerAuthentication),
 ];
@@ -75,7 +76,14 @@ impl Statuses {
     /// # Errors
     /// In words, when a list cannot be had. A foreign kind that is not there is none.
     pub async fn read(&mut self) -> Result<HashMap<Key, Written>, String> {
-        let own = [Kind::VirtualService, Kind::DestinationRule, Kind::AuthorizationPolicy, Kind::PeerAuthentication];
+        let own = [
+            Kind::VirtualService,
+            Kind::DestinationRule,
+            Kind::AuthorizationPolicy,
+            Kind::PeerAuthentication,
+            Kind::ServiceEntry,
+            Kind::RateLimitPolicy,
+        ];
         let mut all = HashMap::new();
         for (group, kind) in own.into_iter().map(|kind| (OWN_GROUP, kind)).chain(FOREIGN) {
             let Some(resource) = self.resource(group, kind).await? else { continue };
@@ -181,6 +189,8 @@ fn own_resource(kind: Kind) -> Option<ApiResource> {
         Kind::DestinationRule => Some(ApiResource::erase::<crds::DestinationRule>(&())),
         Kind::AuthorizationPolicy => Some(ApiResource::erase::<crds::AuthorizationPolicy>(&())),
         Kind::PeerAuthentication => Some(ApiResource::erase::<crds::PeerAuthentication>(&())),
+        Kind::ServiceEntry => Some(ApiResource::erase::<crds::ServiceEntry>(&())),
+        Kind::RateLimitPolicy => Some(ApiResource::erase::<crds::RateLimitPolicy>(&())),
         _ => None,
     }
 }

@@ -120,6 +120,8 @@ fn world(resources: &Resources) -> Resources {
         destination_rules: resources.destination_rules.clone(),
         authorization_policies: resources.authorization_policies.clone(),
         peer_authentications: resources.peer_authentications.clone(),
+        service_entries: resources.service_entries.clone(),
+        rate_limit_policies: resources.rate_limit_policies.clone(),
         ..Resources::default()
     }
 }

@@ -17,8 +17,10 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
 fn resources(facts: &Facts, findings: &mut Findings) {
     let Some(resources) = findings.known("resources", "custom resources", &facts.resources) else { return };
     if resources.is_empty() {
-        return findings
-            .note("resources", "no VirtualService, DestinationRule, AuthorizationPolicy or PeerAuthentication");
+        return findings.note(
+            "resources",
+            "no VirtualService, DestinationRule, AuthorizationPolicy, PeerAuthentication or other resource of the mesh",
+        );
     }
     let mut is_good = true;
     for (condition, check, text, cure) in [

@@ -9,11 +9,13 @@ use super::{Progress, Refusal, Tally};
 use crate::source::{Key, Kind};
 
 /// Kinds by the name that the wire has.
-const KINDS: [(&str, Kind); 4] = [
+const KINDS: [(&str, Kind); 6] = [
     ("VirtualService", Kind::VirtualService),
     ("DestinationRule", Kind::DestinationRule),
     ("AuthorizationPolicy", Kind::AuthorizationPolicy),
     ("PeerAuthentication", Kind::PeerAuthentication),
+    ("ServiceEntry", Kind::ServiceEntry),
+    ("RateLimitPolicy", Kind::RateLimitPolicy),
 ];
 
 /// The answer of the replica of this name.

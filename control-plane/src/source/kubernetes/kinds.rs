@@ -60,6 +60,7 @@ pub const DEFINITIONS: Target = Target {
 const OWN: &str = "causeway.dev";
 const NETWORKING: &str = "networking.istio.io";
 const SECURITY: &str = "security.istio.io";
+const GATEWAY: &str = causeway_crds::gateway::GROUP;
 
 const fn custom(
     group: &'static str,
@@ -72,15 +73,23 @@ const fn custom(
 }
 
 /// Kinds that are watched where they are installed.
-pub const CUSTOM: [CustomKind; 8] = [
+pub const CUSTOM: [CustomKind; 16] = [
     custom(OWN, "virtualservices", Kind::VirtualService, "VirtualService", &["v1alpha1"]),
     custom(OWN, "destinationrules", Kind::DestinationRule, "DestinationRule", &["v1alpha1"]),
     custom(OWN, "authorizationpolicies", Kind::AuthorizationPolicy, "AuthorizationPolicy", &["v1alpha1"]),
     custom(OWN, "peerauthentications", Kind::PeerAuthentication, "PeerAuthentication", &["v1alpha1"]),
+    custom(OWN, "serviceentries", Kind::ServiceEntry, "ServiceEntry", &["v1alpha1"]),
+    custom(OWN, "ratelimitpolicies", Kind::RateLimitPolicy, "RateLimitPolicy", &["v1alpha1"]),
+    custom(NETWORKING, "serviceentries", Kind::ServiceEntry, "ServiceEntry", &["v1", "v1beta1", "v1alpha3"]),
     custom(NETWORKING, "virtualservices", Kind::VirtualService, "VirtualService", &["v1", "v1beta1", "v1alpha3"]),
     custom(NETWORKING, "destinationrules", Kind::DestinationRule, "DestinationRule", &["v1", "v1beta1", "v1alpha3"]),
     custom(SECURITY, "authorizationpolicies", Kind::AuthorizationPolicy, "AuthorizationPolicy", &["v1", "v1beta1"]),
     custom(SECURITY, "peerauthentications", Kind::PeerAuthentication, "PeerAuthentication", &["v1", "v1beta1"]),
+    custom(GATEWAY, "httproutes", Kind::HTTPRoute, "HTTPRoute", &["v1", "v1beta1"]),
+    custom(GATEWAY, "grpcroutes", Kind::GRPCRoute, "GRPCRoute", &["v1"]),
+    custom(GATEWAY, "tcproutes", Kind::TCPRoute, "TCPRoute", &["v1", "v1alpha2"]),
+    custom(GATEWAY, "tlsroutes", Kind::TLSRoute, "TLSRoute", &["v1", "v1alpha3", "v1alpha2"]),
+    custom(GATEWAY, "referencegrants", Kind::ReferenceGrant, "ReferenceGrant", &["v1", "v1beta1"]),
 ];
 
 impl Target {
