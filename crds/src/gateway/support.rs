@@ -1,0 +1,77 @@
+//! Which fields of the Gateway API do something with a Service as parent; see [`crate::support`].
+
+use crate::support::Effect::{self, Disables};
+
+const FILTER: Effect = Disables("requests of this rule are answered with 500");
+
+/// As [`crate::support::NOT_IMPLEMENTED`], for the kinds here.
+pub const NOT_IMPLEMENTED: &[(&str, &str, Effect)] = &[
+    ("HTTPRoute", "spec.rules[].filters[].externalAuth", FILTER),
+    ("HTTPRoute", "spec.rules[].filters[].extensionRef", FILTER),
+    ("HTTPRoute", "spec.rules[].backendRefs[].filters[].requestMirror", FILTER),
+    ("HTTPRoute", "spec.rules[].backendRefs[].filters[].requestRedirect", FILTER),
+    ("HTTPRoute", "spec.rules[].backendRefs[].filters[].urlRewrite", FILTER),
+    ("HTTPRoute", "spec.rules[].backendRefs[].filters[].cors", FILTER),
+    ("HTTPRoute", "spec.rules[].backendRefs[].filters[].externalAuth", FILTER),
+    ("HTTPRoute", "spec.rules[].backendRefs[].filters[].extensionRef", FILTER),
+    ("HTTPRoute", "spec.rules[].sessionPersistence", FILTER),
+    ("GRPCRoute", "spec.rules[].filters[].extensionRef", FILTER),
+    ("GRPCRoute", "spec.rules[].backendRefs[].filters[].requestMirror", FILTER),
+    ("GRPCRoute", "spec.rules[].backendRefs[].filters[].extensionRef", FILTER),
+    ("GRPCRoute", "spec.rules[].sessionPersistence", FILTER),
+];
+
+/// As [`crate::support::IMPLEMENTED`], for the kinds here. `hostnames` of HTTPRoute and GRPCRoute are reported where they
+/// stand: the standard gives them no meaning in a mesh. `useDefaultGateways` is about Gateways.
+pub const IMPLEMENTED: &[(&str, &str)] = &[
+    ("HTTPRoute", "spec.parentRefs[]"),
+    ("HTTPRoute", "spec.useDefaultGateways"),
+    ("HTTPRoute", "spec.hostnames[]"),
+    ("HTTPRoute", "spec.rules[].name"),
+    ("HTTPRoute", "spec.rules[].matches[]"),
+    ("HTTPRoute", "spec.rules[].filters[].type"),
+    ("HTTPRoute", "spec.rules[].filters[].requestHeaderModifier"),
+    ("HTTPRoute", "spec.rules[].filters[].responseHeaderModifier"),
+    ("HTTPRoute", "spec.rules[].filters[].requestMirror"),
+    ("HTTPRoute", "spec.rules[].filters[].requestRedirect"),
+    ("HTTPRoute", "spec.rules[].filters[].urlRewrite"),
+    ("HTTPRoute", "spec.rules[].filters[].cors"),
+    ("HTTPRoute", "spec.rules[].backendRefs[].group"),
+    ("HTTPRoute", "spec.rules[].backendRefs[].kind"),
+    ("HTTPRoute", "spec.rules[].backendRefs[].name"),
+    ("HTTPRoute", "spec.rules[].backendRefs[].namespace"),
+    ("HTTPRoute", "spec.rules[].backendRefs[].port"),
+    ("HTTPRoute", "spec.rules[].backendRefs[].weight"),
+    ("HTTPRoute", "spec.rules[].backendRefs[].filters[].type"),
+    ("HTTPRoute", "spec.rules[].backendRefs[].filters[].requestHeaderModifier"),
+    ("HTTPRoute", "spec.rules[].backendRefs[].filters[].responseHeaderModifier"),
+    ("HTTPRoute", "spec.rules[].timeouts"),
+    ("HTTPRoute", "spec.rules[].retry"),
+    ("GRPCRoute", "spec.parentRefs[]"),
+    ("GRPCRoute", "spec.useDefaultGateways"),
+    ("GRPCRoute", "spec.hostnames[]"),
+    ("GRPCRoute", "spec.rules[].name"),
+    ("GRPCRoute", "spec.rules[].matches[]"),
+    ("GRPCRoute", "spec.rules[].filters[].type"),
+    ("GRPCRoute", "spec.rules[].filters[].requestHeaderModifier"),
+    ("GRPCRoute", "spec.rules[].filters[].responseHeaderModifier"),
+    ("GRPCRoute", "spec.rules[].filters[].requestMirror"),
+    ("GRPCRoute", "spec.rules[].backendRefs[].group"),
+    ("GRPCRoute", "spec.rules[].backendRefs[].kind"),
+    ("GRPCRoute", "spec.rules[].backendRefs[].name"),
+    ("GRPCRoute", "spec.rules[].backendRefs[].namespace"),
+    ("GRPCRoute", "spec.rules[].backendRefs[].port"),
+    ("GRPCRoute", "spec.rules[].backendRefs[].weight"),
+    ("GRPCRoute", "spec.rules[].backendRefs[].filters[].type"),
+    ("GRPCRoute", "spec.rules[].backendRefs[].filters[].requestHeaderModifier"),
+    ("GRPCRoute", "spec.rules[].backendRefs[].filters[].responseHeaderModifier"),
+    ("TCPRoute", "spec.parentRefs[]"),
+    ("TCPRoute", "spec.useDefaultGateways"),
+    ("TCPRoute", "spec.rules[]"),
+    ("TLSRoute", "spec.parentRefs[]"),
+    ("TLSRoute", "spec.useDefaultGateways"),
+    ("TLSRoute", "spec.hostnames[]"),
+    ("TLSRoute", "spec.rules[]"),
+    ("ReferenceGrant", "spec.from[]"),
+    ("ReferenceGrant", "spec.to[]"),
+];
