@@ -39,11 +39,12 @@ pub enum What {
     Empty,
 }
 
-/// Checks `spec` of `kind` (one of the four kinds). Findings come in the order of the spec.
+/// Checks `spec` of `kind` (one of ours, or of the Gateway API's). Findings come in the order of the spec.
 pub fn check(kind: &str, spec: &Value) -> Vec<Finding> {
     static SCHEMAS: OnceLock<BTreeMap<String, Value>> = OnceLock::new();
     let schemas = SCHEMAS.get_or_init(|| {
-        manifests().into_iter().filter_map(|m| Some((m.kind.clone(), m.spec_schema()?.clone()))).collect()
+        let all = manifests().into_iter().chain(crate::gateway::schemas());
+        all.filter_map(|m| Some((m.kind.clone(), m.spec_schema()?.clone()))).collect()
     });
     let mut walk = Walk { kind, found: Vec::new() };
     if let Some(schema) = schemas.get(kind) {

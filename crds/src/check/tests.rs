@@ -21,14 +21,20 @@ fn is_below(leaf: &str, path: &str) -> bool {
 
 #[test]
 fn every_field_is_either_implemented_or_reported() {
-    for manifest in manifests() {
+    for manifest in manifests().into_iter().chain(crate::gateway::schemas()) {
         let mut all = Vec::new();
         leaves(manifest.spec_schema().unwrap(), "spec", &mut all);
         assert!(!all.is_empty());
         for leaf in all {
             let leaf = rooted(&leaf);
-            let done = IMPLEMENTED.iter().filter(|(k, p)| *k == manifest.kind && is_below(&leaf, p)).count();
-            let not = NOT_IMPLEMENTED.iter().filter(|(k, p, _)| *k == manifest.kind && is_below(&leaf, p)).count();
+            let (more, less) = (crate::gateway::support::IMPLEMENTED, crate::gateway::support::NOT_IMPLEMENTED);
+            let done =
+                IMPLEMENTED.iter().chain(more).filter(|(k, p)| *k == manifest.kind && is_below(&leaf, p)).count();
+            let not = NOT_IMPLEMENTED
+                .iter()
+                .chain(less)
+                .filter(|(k, p, _)| *k == manifest.kind && is_below(&leaf, p))
+                .count();
             assert_eq!(done + not, 1, "{} {leaf}", manifest.kind);
         }
     }
@@ -47,7 +53,7 @@ fn every_field_has_a_description_and_no_default() {
             schema.get(part).into_iter().for_each(|inner| walk(inner, path));
         }
     }
-    manifests().iter().for_each(|m| walk(m.spec_schema().unwrap(), &m.kind));
+    manifests().iter().chain(&crate::gateway::schemas()).for_each(|m| walk(m.spec_schema().unwrap(), &m.kind));
 }
 
 fn only(kind: &str, spec: impl Into<Value>) -> Finding {
@@ -140,5 +146,5 @@ fn everything_that_a_peer_can_send_is_bounded() {
             schema.get(part).into_iter().for_each(|inner| walk(inner, &format!("{path}[]")));
         }
     }
-    manifests().iter().for_each(|m| walk(m.spec_schema().unwrap(), &m.kind));
+    manifests().iter().chain(&crate::gateway::schemas()).for_each(|m| walk(m.spec_schema().unwrap(), &m.kind));
 }
