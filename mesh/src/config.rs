@@ -7,8 +7,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::limit::Limit;
 use crate::policy::Inbound;
 use crate::route::Route;
+use crate::sni::TlsRoute;
 use crate::spiffe::SpiffeId;
 use crate::split::Split;
 
@@ -67,6 +69,12 @@ pub struct Workload {
     pub labels: BTreeMap<String, String>,
     /// What may come in.
     pub inbound: Arc<Inbound>,
+    /// Every one that counts a request must have room for it.
+    pub limits: Arc<[Arc<Limit>]>,
+    /// Topology zone of the pod's node, empty where unknown.
+    pub zone: String,
+    /// Topology region of the pod's node, empty where unknown.
+    pub region: String,
     /// Whether traffic to destinations outside the mesh's knowledge passes.
     pub egress_allowed: bool,
 }
@@ -110,6 +118,8 @@ pub struct Destination {
     pub protocol: Protocol,
     /// In order of precedence; see [`crate::route::select`].
     pub routes: Vec<Route>,
+    /// TLS connections by the name they ask for; what none takes goes by `split`.
+    pub tls_routes: Vec<TlsRoute>,
     /// For TCP, and for HTTP where there are no `routes`.
     pub split: Option<Split>,
     /// Referred to by index from every [`Split`].

@@ -10,12 +10,14 @@ pub mod detect;
 pub mod directory;
 pub mod http1;
 pub mod lifetime;
+pub mod limit;
 pub mod name;
 pub mod path;
 pub mod policy;
 pub mod redirect;
 pub mod reject;
 pub mod route;
+pub mod sni;
 pub mod spiffe;
 pub mod split;
 #[cfg(feature = "tls")]

@@ -11,7 +11,9 @@ use crate::wire;
 
 mod destination;
 mod endpoints;
+mod limit;
 mod pattern;
+mod tls_route;
 mod workload;
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::wire;
 const MAX_SHARES: usize = 256;
 /// Of a destination with all its routes.
 const MAX_BACKENDS: usize = 4096;
-const MAX_ROUTES: usize = 1024;
+pub(super) const MAX_ROUTES: usize = 1024;
 const MAX_MATCHES: usize = 256;
 /// Thirty days: far above any use, far below where adding it to a clock overflows.
 const MAX_TIMEOUT_MS: u64 = 30 * 24 * 3600 * 1000;
@@ -38,11 +38,13 @@ pub(super) fn destination(wire: &wire::Destination, at: &At<'_>, faults: &mut Fa
     } else {
         None
     };
+    let tls_routes = super::tls_route::tls_routes(&wire.tls_routes, &indices, &at.field("tls_routes"), faults);
     Some(Destination {
         canonical: canonical?.into(),
         kind: kind?,
         protocol: protocol?,
         routes: routes?,
+        tls_routes: tls_routes?,
         split: split?,
         backends: backends?,
         http_only: wire.http_only,
@@ -140,7 +142,12 @@ fn milliseconds(wire: u64, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Optio
     Some((wire > 0).then(|| Duration::from_millis(wire)))
 }
 
-fn split(wire: &wire::Split, indices: &HashMap<&str, usize>, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Split> {
+pub(super) fn split(
+    wire: &wire::Split,
+    indices: &HashMap<&str, usize>,
+    at: &At<'_>,
+    faults: &mut Faults<'_>,
+) -> Option<Split> {
     let list = at.field("backends");
     if wire.backends.is_empty() {
         faults.add(&list, "is empty");
@@ -197,7 +204,7 @@ fn route(wire: &wire::Route, indices: &HashMap<&str, usize>, at: &At<'_>, faults
 }
 
 /// A match that asks for nothing is refused: `matches` is left empty to mean every request.
-fn one_match(wire: &wire::Match, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Match> {
+pub(super) fn one_match(wire: &wire::Match, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Match> {
     if *wire == wire::Match::default() {
         faults.add(at, "asks for nothing that this proxy knows; leave `matches` empty to mean every request");
         return None;
