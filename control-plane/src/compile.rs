@@ -5,8 +5,11 @@
 mod alias;
 mod catalog;
 mod duration;
+mod egress;
 mod examine;
+mod limit;
 mod lookup;
+mod lowered;
 mod matching;
 mod part;
 mod peer;
@@ -17,14 +20,18 @@ mod routes;
 mod rules;
 mod scope;
 mod split;
+mod virtual_service;
 
 use crate::index::Resources;
 use crate::problem::Problem;
+use crate::source::Key;
+use crate::source::resource::VirtualService;
 use causeway_mesh::wire;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub use gateway::{Parents, is_route};
 pub use part::{Parts, Subject, Subjects};
 
 /// Namespace, then name.
@@ -52,7 +59,7 @@ impl Default for Settings {
             cluster_domain: "cluster.local".into(),
             default_allow: true,
             egress_allow: true,
-            root_namespace: "causeway-system".into(),
+            root_namespace: crate::kubernetes::NAMESPACE.into(),
         }
     }
 }
@@ -105,6 +112,8 @@ pub struct Model {
     good: previous::Good,
     policies: policy::Policies,
     peers: peer::Peers,
+    limits: limit::Limits,
+    egress: egress::Egress,
     /// Ready endpoints of every Service port and subset, by the backend's name.
     backends: BTreeMap<String, wire::Endpoints>,
     /// The headless Service and its port that an address belongs to.
@@ -112,7 +121,7 @@ pub struct Model {
     pods: BTreeMap<Name, PodInfo>,
     problems: Vec<Problem>,
     subjects: Subjects,
-    looks_at_labels: bool,
+    distinctions: part::Distinctions,
 }
 
 /// Resolves `resources` once, with nothing before them.
@@ -125,25 +134,33 @@ pub fn compile(resources: &Arc<Resources>, settings: &Settings) -> Model {
 ///
 /// Where nothing dangles the result is that of [`compile`], whatever was before.
 pub fn compile_after(before: Option<&Model>, resources: &Arc<Resources>, settings: &Settings) -> Model {
-    let mut problems: Vec<Problem> =
-        resources.reported.iter().chain(resources.found.values().flatten()).cloned().collect();
+    let found = resources.found.iter().filter(|(key, _)| gateway::concerns(resources, key)).flat_map(|(_, all)| all);
+    let mut problems: Vec<Problem> = resources.reported.iter().chain(found).cloned().collect();
     let catalog = catalog::Catalog::new(resources, settings);
     catalog.examine(&mut problems);
     alias::examine(&catalog, settings, &mut problems);
     let mut rules = rules::Rules::new(resources, &catalog, settings, &mut problems);
-    let mut routes = routes::Routes::new(&resources.virtual_services, &catalog, settings, &mut problems);
+    // Routes of other APIs than VirtualServices, which are never held back.
+    let others = gateway::lower(resources, &catalog, settings, &mut problems);
+    let routes_of = |services: &BTreeMap<Key, Arc<VirtualService>>, problems: &mut Vec<Problem>| {
+        let lowered = virtual_service::lower(services, &catalog, settings, problems);
+        routes::Routes::new(lowered.into_iter().chain(others.iter().cloned()).collect(), problems)
+    };
+    let mut routes = routes_of(&resources.virtual_services, &mut problems);
     let world = split::World { catalog: &catalog, rules: &rules, settings };
     let dangling = examine::examine(&routes, world, &mut problems);
     let good = previous::good(resources, &dangling, before);
     let held = previous::in_force(resources, &dangling, &good, &mut problems);
     if let Some(held) = &held {
-        routes = routes::Routes::new(held, &catalog, settings, &mut Vec::new());
+        routes = routes_of(held, &mut Vec::new());
     }
     if let Some(before) = before {
         rules.keep(&before.rules, &routes, &catalog, settings);
     }
     let policies = policy::Policies::new(resources, settings, &mut problems);
     let peers = peer::Peers::new(resources, settings, &mut problems);
+    let limits = limit::Limits::new(resources, settings, &mut problems);
+    let egress = egress::Egress::new(resources, settings, &mut problems);
     problems.sort();
     problems.dedup();
     let subjects = part::subjects(&part::Compiled {
@@ -160,6 +177,7 @@ pub fn compile_after(before: Option<&Model>, resources: &Arc<Resources>, setting
         uid: p.meta.uid.clone(),
         finished: p.finished,
     };
+    let distinctions = part::Distinctions::of(&routes);
     Model {
         backends: backends(&catalog, &rules),
         headless: headless(&catalog),
@@ -172,9 +190,11 @@ pub fn compile_after(before: Option<&Model>, resources: &Arc<Resources>, setting
         good,
         policies,
         peers,
+        limits,
+        egress,
         problems,
         subjects,
-        looks_at_labels: part::looks_at_labels(resources),
+        distinctions,
     }
 }
 
@@ -265,11 +285,12 @@ impl Model {
                 default_verdict: default.into(),
                 policies: self.policies.of(&client.namespace, &labels),
                 probes: probes.iter().map(|p| wire::Probe { port: p.port.into(), path: p.path.clone() }).collect(),
-                ..wire::Inbound::default()
+                limits: self.limits.of(&client.namespace, &labels),
             }),
-            egress: egress.into(),
+            egress: self.egress.of(&client.namespace).into(),
+            zone: pod.map(|p| self.catalog.zone(p).to_owned()).unwrap_or_default(),
+            region: pod.map(|p| p.region.clone()).unwrap_or_default(),
             labels,
-            ..wire::Workload::default()
         }
     }
 

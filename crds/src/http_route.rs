@@ -88,6 +88,9 @@ pub struct HttpMatch {
     /// Namespace of the client.
     #[schemars(length(max = 63))]
     pub source_namespace: Option<String>,
+    /// ServiceAccount of the client as `<namespace>/<account>`; `<account>` alone is of this resource's namespace.
+    #[schemars(length(max = 320))]
+    pub source_service_account: Option<String>,
     /// Gateways that apply this match. None, or `mesh`: the proxies beside the workloads.
     #[schemars(length(max = 64))]
     pub gateways: Vec<String>,
@@ -102,6 +105,19 @@ pub struct HttpMatch {
 pub struct SplitPolicy {
     /// What makes the choice stick: equal keys go to the same destination, and a raised weight moves no key back.
     pub key: Option<SplitKey>,
+    /// Lets the choice follow a chain of calls.
+    pub propagate: Option<Propagate>,
+}
+
+/// A header that carries the chosen version along a chain of calls. A request that has it goes to the destination of that
+/// version, where the route has one; every other request gets it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["header"]))]
+pub struct Propagate {
+    /// Its name. Applications pass it on with the requests that they make.
+    #[schemars(length(min = 1, max = 256))]
+    pub header: String,
 }
 
 /// Where the key of a sticky split comes from. Exactly one of the fields is set.

@@ -2,14 +2,13 @@
 
 use super::alias::{self, Target};
 use super::catalog::{Catalog, protocol};
+use super::lowered::Weighted;
 use super::matching::Viewer;
-use super::routes::Routes;
-use super::scope::Host;
-use super::split::{Splits, key};
-use super::{Client, Model, Name, duration};
-use crate::source::Key;
+use super::routes::{Picked, PickedTls, Routes};
+use super::split::Splits;
+use super::{Client, Model, Name};
 use crate::source::resource::{Service, ServicePort};
-use causeway_crds::virtual_service::RouteDestination;
+use crate::source::{Key, Meta};
 use causeway_mesh::name;
 use causeway_mesh::wire::{self, destination::Kind};
 use std::cell::RefCell;
@@ -155,58 +154,55 @@ impl<'a> Lookup<'a> {
         let is_bytes = matches!(declared, wire::Protocol::Tcp | wire::Protocol::Tls);
         let is_http = matches!(declared, wire::Protocol::Http1 | wire::Protocol::Http2);
         let none = BTreeMap::new();
-        let labels = self.model.labels(self.client).unwrap_or(&none);
-        let viewer = Viewer { namespace: &self.client.namespace, labels };
+        let pod = self.catalog().pods.get(&(self.client.namespace.clone(), self.client.pod.clone()));
+        let viewer = Viewer {
+            namespace: &self.client.namespace,
+            account: &self.client.account,
+            labels: self.model.labels(self.client).unwrap_or(&none),
+            addresses: pod.map(|p| p.ips.as_slice()).unwrap_or_default(),
+            destinations: &service.cluster_ips,
+        };
         let routes: &Routes = &self.model.routes;
         let is_ready =
             |backend: &str| backend == default.name && default.service.is_empty() || self.model.is_ready(backend);
         let mut splits = self.splits(at.port, &is_ready);
-        let picked = if is_bytes { Vec::new() } else { routes.http(name, viewer, at.port) };
-        let takes_effect = |route: &[RouteDestination], namespace: &str| {
-            self.model.world().takes_effect(route, namespace, at.port, &self.client.namespace)
+        let takes_effect = |route: &[Weighted], meta: &Meta| {
+            self.model.world().takes_effect(route, &meta.key.namespace, at.port, &self.client.namespace)
         };
-        let mut parts = BTreeSet::new();
+        let picked = if is_bytes { Vec::new() } else { routes.http(name, viewer, at.port) };
         let http: Vec<wire::Route> = picked
             .into_iter()
-            .filter(|p| takes_effect(&p.route.route, &p.from.meta().key.namespace))
-            .inspect(|p| parts.extend([p.from.meta().key.clone()]))
-            .map(|p| {
-                let meta = p.from.meta();
-                let key = p.route.split.as_ref().and_then(|s| s.key.as_ref()).and_then(key);
-                wire::Route {
-                    name: format!("{}#{}", meta.key.path(), p.index),
-                    timeout_ms: p.route.timeout.as_deref().and_then(duration::millis).unwrap_or_default(),
-                    action: Some(wire::route::Action::Split(splits.routed(
-                        &p.route.route,
-                        &meta.key.namespace,
-                        key,
-                        meta.key.path(),
-                    ))),
-                    matches: if p.is_catch_all() { Vec::new() } else { p.matches },
-                    ..wire::Route::default()
-                }
-            })
+            .filter(|p| p.rule.forward.as_ref().is_none_or(|f| takes_effect(&f.destinations, p.from.meta())))
+            .map(|p| self.http(&mut splits, p))
             .collect();
-        let tcp = if is_http { None } else { routes.tcp(name, viewer, at.port, takes_effect) };
+        let tcp = if is_http {
+            None
+        } else {
+            routes.tcp(name, viewer, at.port, |rule, from| takes_effect(&rule.destinations, from.meta()))
+        };
+        let tls = if is_http { Vec::new() } else { routes.tls(name, viewer, at.port) };
+        let tls_routes: Vec<wire::TlsRoute> = tls
+            .into_iter()
+            .filter(|p| takes_effect(&p.rule.destinations, p.from.meta()))
+            .map(|p| self.tls(&mut splits, p))
+            .collect();
         let split = match &tcp {
             Some(tcp) => {
                 let meta = tcp.from.meta();
-                splits.routed(tcp.route, &meta.key.namespace, None, format!("{}#tcp{}", meta.key.path(), tcp.index))
+                self.takes_part([&meta.key]);
+                let origin = format!("{}#tcp{}", meta.key.path(), tcp.rule.index);
+                splits.connections(&tcp.rule.destinations, &meta.key.namespace, origin)
             }
             None => splits.whole(default.clone()),
         };
-        if let Some(tcp) = &tcp {
-            parts.insert(tcp.from.meta().key.clone());
-        }
         let services = splits.backends.iter().map(|b| (b.namespace.clone(), b.service.clone()));
         for service in services.chain([name.clone()]).collect::<BTreeSet<_>>() {
-            parts.extend(self.model.rules.seen_by(&service, &self.client.namespace).map(|m| m.key.clone()));
+            self.takes_part(self.model.rules.seen_by(&service, &self.client.namespace).map(|m| &m.key));
         }
-        self.parts.borrow_mut().extend(parts);
         wire::Destination {
             canonical: format!("{}.{}:{}", name.1, name.0, at.port),
             protocol: declared.into(),
-            http_only: !http.is_empty() && tcp.is_none(),
+            http_only: !http.is_empty() && tcp.is_none() && tls_routes.is_empty(),
             routes: http,
             split: Some(split),
             backends: splits.backends,
@@ -214,9 +210,54 @@ impl<'a> Lookup<'a> {
             external: String::new(),
             service_name: service.meta.key.name.clone(),
             service_namespace: service.meta.key.namespace.clone(),
-            ..wire::Destination::default()
+            tls_routes,
         }
     }
+
+    fn takes_part<'k>(&self, keys: impl IntoIterator<Item = &'k Key>) {
+        self.parts.borrow_mut().extend(keys.into_iter().cloned());
+    }
+
+    /// One HTTP route with its destinations resolved.
+    fn http(&self, splits: &mut Splits<'_>, picked: Picked<'_>) -> wire::Route {
+        let meta = picked.from.meta();
+        let (rule, namespace) = (picked.rule, &meta.key.namespace);
+        self.takes_part([&meta.key]);
+        self.takes_part(rule.written_in.iter().map(|m| &m.key));
+        let mut route = rule.template.clone();
+        if let Some(forward) = &rule.forward {
+            route.action = Some(wire::route::Action::Split(splits.routed(forward, namespace, meta.key.path())));
+        }
+        for mirror in rule.mirrors.iter().filter(|m| m.share_ppm > 0) {
+            let share_ppm = mirror.share_ppm;
+            route
+                .mirrors
+                .extend(splits.mirror(&mirror.to, namespace).map(|backend| wire::Mirror { backend, share_ppm }));
+        }
+        // What a new prefix takes the place of must stay to be seen.
+        let is_plain = picked.is_catch_all() && !changes_prefix(&route);
+        route.matches = if is_plain { Vec::new() } else { picked.matches };
+        route
+    }
+
+    /// One TLS route with its destinations resolved.
+    fn tls(&self, splits: &mut Splits<'_>, picked: PickedTls<'_>) -> wire::TlsRoute {
+        let meta = picked.from.meta();
+        self.takes_part([&meta.key]);
+        let name = format!("{}#tls{}", meta.key.path(), picked.rule.index);
+        let split = splits.connections(&picked.rule.destinations, &meta.key.namespace, name.clone());
+        wire::TlsRoute { name, sni_hosts: picked.hosts, split: Some(split) }
+    }
+}
+
+fn changes_prefix(route: &wire::Route) -> bool {
+    let of_redirect = match &route.action {
+        Some(wire::route::Action::Redirect(redirect)) => redirect.path.as_ref(),
+        _ => None,
+    };
+    let of_rewrite = route.rewrite.as_ref().and_then(|r| r.path.as_ref());
+    let is_prefix = |c: &wire::PathChange| matches!(c.kind, Some(wire::path_change::Kind::Prefix(_)));
+    of_redirect.into_iter().chain(of_rewrite).any(is_prefix)
 }
 
 /// Destinations that a client will most likely use: what its own namespace offers, and what its own routes are about.
@@ -226,13 +267,8 @@ pub(super) fn prefetch(model: &Model, client: &Client) -> Vec<String> {
     let own =
         model.catalog.services.range((namespace.clone(), String::new())..).take_while(|((n, _), _)| n == namespace);
     let own = own.map(|(name, _)| name.clone());
-    let routed = model.resources.virtual_services.values().filter(|v| v.meta.key.namespace == *namespace);
-    let routed = routed.flat_map(|v| &v.spec.hosts).filter_map(|host| {
-        match super::scope::resolve(host, namespace, &model.catalog, &model.settings) {
-            Host::Service(name) => Some(name),
-            _ => None,
-        }
-    });
+    let routed = model.routes.all.iter().filter(|r| r.meta.key.namespace == *namespace);
+    let routed = routed.flat_map(|r| &r.attachments).filter(|a| a.is_exact).map(|a| a.service.clone());
     let mut all: Vec<String> = Vec::new();
     for (ns, name) in routed.chain(own) {
         let Some(service) = model.catalog.services.get(&(ns.clone(), name.clone())) else { continue };

@@ -23,6 +23,8 @@ pub(super) struct RouteResource {
     pub(super) tls: Vec<TlsRule>,
     /// The author's order holds within the resource (VirtualService), rather than the precedence of each match.
     pub(super) in_order: bool,
+    /// Other resources that it is made of: VirtualServices that it delegates to.
+    pub(super) delegates: Vec<Arc<Meta>>,
 }
 
 /// A Service whose traffic a resource routes.
@@ -44,6 +46,8 @@ pub(super) struct HttpRule {
     pub(super) index: usize,
     /// `spec.http[3]`, `spec.rules[3]`
     pub(super) field: String,
+    /// The other resource that it stands in; None: the resource itself.
+    pub(super) written_in: Option<Arc<Meta>>,
     /// Any of them; none: every request.
     pub(super) matches: Vec<RuleMatch>,
     /// None where `template.action` answers by itself (redirect, direct response).

@@ -1,18 +1,24 @@
 //! Conditions of HTTP and TCP routes: those on the client are decided here, those on the request become wire matches.
 
+use super::lowered::{ClientMatch, Subnet};
 use causeway_crds::common::StringMatch;
 use causeway_crds::http_route::HttpMatch;
-use causeway_crds::virtual_service::TcpMatch;
 use causeway_mesh::route::PathRank;
 use causeway_mesh::text::TextMatch;
 use causeway_mesh::wire;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-/// The client as conditions see it.
+/// The client, and the address that it uses, as conditions see them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Viewer<'a> {
     pub(super) namespace: &'a str,
+    pub(super) account: &'a str,
     pub(super) labels: &'a BTreeMap<String, String>,
+    /// Of its pod, as far as known.
+    pub(super) addresses: &'a [IpAddr],
+    /// What the destination answers to.
+    pub(super) destinations: &'a [IpAddr],
 }
 
 /// Why a condition cannot be used; the match that holds it never applies.
@@ -35,63 +41,62 @@ pub(super) fn is_for_mesh(gateways: &[String]) -> bool {
 }
 
 /// Whether the conditions on the client and the port hold.
-pub(super) fn concerns(condition: &HttpMatch, viewer: Viewer<'_>, port: u16) -> bool {
-    is_mesh(&condition.gateways)
-        && holds(condition.port, condition.source_namespace.as_deref(), &condition.source_labels, viewer, port)
-}
-
-/// Whether the conditions on the client and the port hold.
-pub(super) fn tcp_concerns(condition: &TcpMatch, viewer: Viewer<'_>, port: u16) -> bool {
-    is_mesh(&condition.gateways)
-        && holds(condition.port, condition.source_namespace.as_deref(), &condition.source_labels, viewer, port)
-}
-
-fn holds(
-    on: Option<u32>,
-    namespace: Option<&str>,
-    labels: &BTreeMap<String, String>,
-    viewer: Viewer<'_>,
-    port: u16,
-) -> bool {
-    on.is_none_or(|on| on == u32::from(port))
-        && namespace.filter(|n| !n.is_empty()).is_none_or(|n| n == viewer.namespace)
-        && super::catalog::selects(labels, viewer.labels)
-}
-
-/// Whether nothing is asked of the client and the port, so that the match is the same for everybody.
-pub(super) fn is_for_everybody(condition: &HttpMatch) -> bool {
-    is_mesh(&condition.gateways)
-        && condition.port.is_none()
-        && condition.source_namespace.as_deref().is_none_or(str::is_empty)
-        && condition.source_labels.is_empty()
+pub(super) fn holds(asked: &ClientMatch, viewer: Viewer<'_>, port: u16) -> bool {
+    let is_within = |subnets: &[Subnet], addresses: &[IpAddr]| {
+        subnets.is_empty() || addresses.iter().any(|a| subnets.iter().any(|s| s.holds(*a)))
+    };
+    asked.port.is_none_or(|on| on == port)
+        && asked.namespace.as_ref().is_none_or(|n| n == viewer.namespace)
+        && asked.account.as_ref().is_none_or(|(n, a)| n == viewer.namespace && a == viewer.account)
+        && super::catalog::selects(&asked.labels, viewer.labels)
+        && is_within(&asked.sources, viewer.addresses)
+        && is_within(&asked.destinations, viewer.destinations)
 }
 
 /// The conditions on the request.
 pub(super) fn to_wire(condition: &HttpMatch) -> Result<wire::Match, Unusable> {
-    let path = condition.uri.as_ref().map(|m| text(m, "uri", false)).transpose()?;
-    let method = condition.method.as_ref().map(method).transpose()?.unwrap_or_default();
-    let authority = condition.authority.as_ref().map(|m| text(m, "authority", true)).transpose()?;
-    let named = |map: &BTreeMap<String, StringMatch>, field: &str, lower: bool| {
-        map.iter()
-            .map(|(name, value)| {
-                let field = format!("{field}.{name}");
-                let value = if *value == StringMatch::default() { present() } else { text(value, &field, false)? };
-                let name = if lower { name.to_ascii_lowercase() } else { name.clone() };
-                Ok(wire::NamedMatch { name, value: Some(value), invert: false })
-            })
-            .collect::<Result<Vec<_>, Unusable>>()
+    let optional = |value: &Option<StringMatch>, field: &str, lower: bool| {
+        value.as_ref().map(|m| text(m, field, lower)).transpose()
     };
-    let headers = named(&condition.headers, "headers", true)?;
-    if let Some(bad) = condition.headers.keys().find(|n| !is_token(n)) {
-        let message = format!("`{}` cannot be the name of a header", bad.escape_debug());
-        return Err(Unusable { code: "invalid_header", field: format!("headers.{bad}"), message });
-    }
+    let (method, method_match) = match optional(&condition.method, "method", false)? {
+        Some(wire::StringMatch { kind: Some(wire::string_match::Kind::Exact(m)) }) => (method(m)?, None),
+        other => (String::new(), other),
+    };
+    let mut headers = named(&condition.headers, "headers", true)?;
+    headers.extend(
+        named(&condition.without_headers, "withoutHeaders", true)?
+            .into_iter()
+            .map(|m| wire::NamedMatch { invert: true, ..m }),
+    );
     if condition.query_params.keys().any(String::is_empty) {
         let message = "the name of a query parameter must not be empty".to_owned();
         return Err(Unusable { code: "invalid_query", field: "queryParams".into(), message });
     }
-    let queries = named(&condition.query_params, "queryParams", false)?;
-    Ok(wire::Match { path, method, headers, queries, authority, ..wire::Match::default() })
+    Ok(wire::Match {
+        path: optional(&condition.uri, "uri", false)?,
+        method,
+        method_match,
+        headers,
+        queries: named(&condition.query_params, "queryParams", false)?,
+        authority: optional(&condition.authority, "authority", true)?,
+        scheme: optional(&condition.scheme, "scheme", true)?,
+        ignore_path_case: condition.ignore_uri_case.unwrap_or_default() && condition.uri.is_some(),
+    })
+}
+
+/// Patterns on headers or query parameters. An empty one asks only that the header is there.
+fn named(map: &BTreeMap<String, StringMatch>, field: &str, is_header: bool) -> Result<Vec<wire::NamedMatch>, Unusable> {
+    let one = |(name, value): (&String, &StringMatch)| {
+        let field = format!("{field}.{name}");
+        if is_header && !is_token(name) {
+            let message = format!("`{}` cannot be the name of a header", name.escape_debug());
+            return Err(Unusable { code: "invalid_header", field, message });
+        }
+        let value = if *value == StringMatch::default() { present() } else { text(value, &field, false)? };
+        let name = if is_header { name.to_ascii_lowercase() } else { name.clone() };
+        Ok(wire::NamedMatch { name, value: Some(value), invert: false })
+    };
+    map.iter().map(one).collect()
 }
 
 /// `token` of RFC 9110 section 5.6.2, of a length that proxies take.
@@ -105,7 +110,7 @@ fn present() -> wire::StringMatch {
 }
 
 /// Hosts are compared in lower case.
-fn text(value: &StringMatch, field: &str, lower: bool) -> Result<wire::StringMatch, Unusable> {
+pub(super) fn text(value: &StringMatch, field: &str, lower: bool) -> Result<wire::StringMatch, Unusable> {
     use wire::string_match::Kind;
     let case = |text: &String| if lower { text.to_ascii_lowercase() } else { text.clone() };
     let kind = match (&value.exact, &value.prefix, &value.regex) {
@@ -130,22 +135,12 @@ fn text(value: &StringMatch, field: &str, lower: bool) -> Result<wire::StringMat
     Ok(wire::StringMatch { kind: Some(kind) })
 }
 
-fn method(value: &StringMatch) -> Result<String, Unusable> {
-    match text(value, "method", false)?.kind {
-        Some(wire::string_match::Kind::Exact(method))
-            if is_token(&method) && !method.contains('*') && method.len() <= 64 =>
-        {
-            Ok(method)
-        }
-        Some(wire::string_match::Kind::Exact(other)) => {
-            let message = format!("`{}` is not an HTTP method", other.escape_debug());
-            Err(Unusable { code: "invalid_method", field: "method.exact".into(), message })
-        }
-        _ => {
-            let message = "only an exact method is implemented yet, so this match never applies".to_owned();
-            Err(Unusable { code: "not_implemented", field: "method".into(), message })
-        }
+fn method(method: String) -> Result<String, Unusable> {
+    if is_token(&method) && !method.contains('*') && method.len() <= 64 {
+        return Ok(method);
     }
+    let message = format!("`{}` is not an HTTP method", method.escape_debug());
+    Err(Unusable { code: "invalid_method", field: "method.exact".into(), message })
 }
 
 /// Whether the match asks nothing of the request.
@@ -153,14 +148,11 @@ pub(super) fn is_catch_all(found: &wire::Match) -> bool {
     use wire::string_match::Kind;
     let any_path = match found.path.as_ref().and_then(|p| p.kind.as_ref()) {
         None => true,
-        Some(Kind::Prefix(prefix)) => prefix.is_empty() || prefix == "/",
+        Some(Kind::Prefix(prefix) | Kind::PathPrefix(prefix)) => prefix.is_empty() || prefix == "/",
         _ => false,
     };
-    any_path
-        && found.method.is_empty()
-        && found.headers.is_empty()
-        && found.queries.is_empty()
-        && found.authority.is_none()
+    let rest = wire::Match { path: None, ignore_path_case: false, ..found.clone() };
+    any_path && rest == wire::Match::default()
 }
 
 /// What precedence looks at in the path.

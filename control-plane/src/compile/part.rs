@@ -69,7 +69,10 @@ pub(super) fn subjects(compiled: &Compiled<'_>) -> Subjects {
         all.entry(Arc::new(key.clone())).or_default().generation = *generation;
     }
     let full = |(namespace, name): &Name| format!("{name}.{namespace}.svc.{}", compiled.settings.cluster_domain);
-    let named = compiled.routes.attached().map(|(service, a)| (service, &a.meta().key));
+    let named = compiled.routes.attached().flat_map(|(service, a)| {
+        let keys = a.resource.delegates.iter().map(|m| &m.key).chain([&a.meta().key]);
+        keys.map(move |key| (service, key))
+    });
     for (service, key) in named.chain(compiled.rules.attached().map(|(service, a)| (service, &a.meta().key))) {
         if let Some(subject) = all.get_mut(key) {
             subject.hosts.push(full(service));
@@ -145,12 +148,13 @@ impl Model {
         (found, self.parts(lookup.parts().iter()))
     }
 
-    /// The AuthorizationPolicies and PeerAuthentications that take part in [`Model::workload`].
+    /// The AuthorizationPolicies, PeerAuthentications and RateLimitPolicies that take part in [`Model::workload`].
     pub fn workload_parts(&self, client: &Client) -> Parts {
         let none = BTreeMap::new();
         let labels = self.labels(client).unwrap_or(&none);
         let policies = self.policies.parts(&client.namespace, labels);
-        let parts: BTreeSet<&Key> = policies.chain(self.peers.parts(&client.namespace, labels)).collect();
+        let limits = self.limits.parts(&client.namespace, labels);
+        let parts: BTreeSet<&Key> = policies.chain(self.peers.parts(&client.namespace, labels)).chain(limits).collect();
         self.parts(parts.into_iter())
     }
 
@@ -165,9 +169,22 @@ impl Model {
         })
     }
 
-    /// Whether what becomes of a destination may depend on the labels of the client's pod.
-    pub fn looks_at_labels(&self) -> bool {
-        self.looks_at_labels
+    /// Equal for clients that get the same answer for each destination.
+    pub fn distinction(&self, client: &Client) -> String {
+        let mut text = client.namespace.clone();
+        if self.distinctions.account {
+            text.extend(["\0", &client.account]);
+        }
+        if self.distinctions.labels {
+            for (label, value) in self.labels(client).into_iter().flatten() {
+                text.extend(["\0", label, "=", value]);
+            }
+        }
+        if self.distinctions.addresses {
+            let pod = self.catalog.pods.get(&(client.namespace.clone(), client.pod.clone()));
+            pod.iter().flat_map(|p| &p.ips).for_each(|ip| text.push_str(&format!("\0{ip}")));
+        }
+        text
     }
 
     fn parts<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Parts {
@@ -175,10 +192,22 @@ impl Model {
     }
 }
 
-/// Whether any route is for pods with certain labels only.
-pub(super) fn looks_at_labels(resources: &Resources) -> bool {
-    resources.virtual_services.values().any(|v| {
-        let http = v.spec.http.iter().flat_map(|r| &r.matches).any(|m| !m.source_labels.is_empty());
-        http || v.spec.tcp.iter().flat_map(|r| &r.matches).any(|m| !m.source_labels.is_empty())
-    })
+/// What becomes of a destination depends on the client's namespace, and on these where some route asks for them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Distinctions {
+    labels: bool,
+    account: bool,
+    addresses: bool,
+}
+
+impl Distinctions {
+    pub(super) fn of(routes: &Routes) -> Self {
+        let mut found = Self::default();
+        for client in routes.all.iter().flat_map(|r| r.clients()) {
+            found.labels |= !client.labels.is_empty();
+            found.account |= client.account.is_some();
+            found.addresses |= !client.sources.is_empty();
+        }
+        found
+    }
 }

@@ -4,6 +4,7 @@
 //! So the order in which a VirtualService, its DestinationRule and their Services are applied loses no request.
 
 use super::Model;
+use super::lowered::Reference;
 use super::routes::Routes;
 use crate::index::Resources;
 use crate::problem::Problem;
@@ -16,8 +17,8 @@ use std::sync::Arc;
 pub(super) const SHARE: &str = "Until then its share goes to the other destinations.";
 const HELD: &str = "Until then the last good version of this resource stays in force.";
 /// Codes of what makes a VirtualService dangle.
-const DANGLING: [&str; 5] =
-    ["unknown_service", "unknown_port", "unknown_subset", "external_destination", "unknown_host"];
+const DANGLING: [&str; 6] =
+    ["unknown_service", "unknown_port", "unknown_subset", "external_destination", "unknown_host", "unknown_delegate"];
 
 /// The last good version of every VirtualService that has one.
 pub(super) type Good = BTreeMap<Key, Arc<VirtualService>>;
@@ -61,12 +62,11 @@ pub(super) fn in_force(
 /// Every subset that a route in force names: `(host, namespace of the resource, subset)`.
 pub(super) fn named_subsets(routes: &Routes) -> BTreeSet<(&str, &str, &str)> {
     let mut all = BTreeSet::new();
-    for (_, attached) in routes.attached() {
-        let spec = &attached.resource.spec;
-        let http = spec.http.iter().flat_map(|r| &r.route);
-        for one in http.chain(spec.tcp.iter().flat_map(|r| &r.route)) {
-            if let Some(subset) = one.destination.subset.as_deref().filter(|s| !s.is_empty()) {
-                all.insert((one.destination.host.as_str(), attached.meta().key.namespace.as_str(), subset));
+    for resource in routes.all.iter().filter(|r| !r.attachments.is_empty()) {
+        for reference in resource.references() {
+            let Reference::Named(destination) = reference else { continue };
+            if let Some(subset) = destination.subset.as_deref().filter(|s| !s.is_empty()) {
+                all.insert((destination.host.as_str(), resource.meta.key.namespace.as_str(), subset));
             }
         }
     }

@@ -1,18 +1,13 @@
-//! VirtualServices: which routes a Service has for a client, in the order in which they are tried.
+//! Which routes a Service has for a client, in the order in which they are tried.
 //!
-//! Within one VirtualService the user's order holds, as in Istio. Several for one Service are merged by precedence: at each
-//! step the best of their next routes comes first. See docs/decisions/0009.
+//! Within one VirtualService the user's order holds, as in Istio. Several resources for one Service are merged by
+//! precedence: at each step the best of their next routes comes first. See docs/decisions/0009.
 
-use super::catalog::Catalog;
+use super::Name;
+use super::lowered::{ClientMatch, HttpRule, RouteResource, SniMatch, TcpRule, TlsRule};
 use super::matching::{self, Viewer};
-use super::scope::{Attached, Host, Scoped, is_exported, resolve};
-use super::{Name, Settings};
+use super::scope::{Attached, Scoped, is_exported};
 use crate::problem::{Problem, Severity};
-use crate::source::Key;
-use crate::source::resource::VirtualService;
-use causeway_crds::VirtualServiceSpec;
-use causeway_crds::http_route::HttpRoute;
-use causeway_crds::virtual_service::RouteDestination;
 use causeway_mesh::route::{Precedence, precedence};
 use causeway_mesh::wire;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,17 +18,16 @@ const MOST_ROUTES: usize = 500;
 
 #[derive(Debug, Default)]
 pub(super) struct Routes {
-    by_service: BTreeMap<Name, Scoped<VirtualServiceSpec>>,
-    /// VirtualServices of which no host is known.
-    pub(super) unattached: BTreeSet<Key>,
+    by_service: BTreeMap<Name, Scoped<RouteResource>>,
+    /// Every resource, those that route nothing included.
+    pub(super) all: Vec<Arc<RouteResource>>,
 }
 
-/// One HTTP route that applies to a client, with the conditions that are left for the request.
-#[derive(Debug)]
+/// One HTTP rule that applies to a client, with the conditions that are left for the request.
+#[derive(Clone, Debug)]
 pub(super) struct Picked<'a> {
-    pub(super) from: &'a Attached<VirtualServiceSpec>,
-    pub(super) index: usize,
-    pub(super) route: &'a HttpRoute,
+    pub(super) from: &'a Attached<RouteResource>,
+    pub(super) rule: &'a HttpRule,
     pub(super) matches: Vec<wire::Match>,
 }
 
@@ -49,120 +43,127 @@ impl Picked<'_> {
             exact_host: self.from.is_exact,
             host_length: self.from.host_length,
             path: matching::rank(found),
-            method: !found.method.is_empty(),
+            method: !found.method.is_empty() || found.method_match.is_some(),
             headers: found.headers.len(),
             queries: found.queries.len(),
             created: meta.created,
             name: format!("{}#{}", meta.key.path(), meta.key.group),
-            index: self.index,
+            index: self.rule.index,
         };
         let all = self.matches.iter().map(best).min_by(precedence);
         all.unwrap_or_else(|| best(&wire::Match::default()))
     }
 }
 
-/// Connections that a TCP route takes.
+/// A rule for connections that applies to a client.
 #[derive(Debug)]
-pub(super) struct Tcp<'a> {
-    pub(super) from: &'a Attached<VirtualServiceSpec>,
-    pub(super) index: usize,
-    pub(super) route: &'a [RouteDestination],
+pub(super) struct PickedTcp<'a> {
+    pub(super) from: &'a Attached<RouteResource>,
+    pub(super) rule: &'a TcpRule,
+}
+
+/// A rule for TLS connections that applies to a client, with the names that it takes.
+#[derive(Debug)]
+pub(super) struct PickedTls<'a> {
+    pub(super) from: &'a Attached<RouteResource>,
+    pub(super) rule: &'a TlsRule,
+    /// None: every name.
+    pub(super) hosts: Vec<String>,
 }
 
 impl Routes {
-    pub(super) fn new(
-        resources: &BTreeMap<Key, Arc<VirtualService>>,
-        catalog: &Catalog,
-        settings: &Settings,
-        problems: &mut Vec<Problem>,
-    ) -> Self {
-        let mut routes = Self::default();
-        for resource in resources.values() {
-            let (meta, spec) = (&resource.meta, &resource.spec);
-            if !matching::is_for_mesh(&spec.gateways) {
-                let message = "its gateways do not include `mesh`, so it is passed over".to_owned();
-                problems.push(meta.problem(Severity::Note, "gateway_only", "spec.gateways", message, ""));
-                continue;
-            }
-            if spec.hosts.is_empty() {
-                let message = "it names no host, so it routes nothing".to_owned();
-                problems.push(meta.problem(
-                    Severity::Error,
-                    "no_hosts",
-                    "spec.hosts",
-                    message,
-                    "Name the Service in spec.hosts.",
-                ));
-            }
-            let resolved = spec.hosts.iter().map(|host| names(resolve(host, &meta.key.namespace, catalog, settings)));
-            let resolved: Vec<Vec<Name>> = resolved.collect();
-            // Beside a host that is known, another may be meant for a gateway.
-            let is_used = resolved.iter().any(|names| !names.is_empty());
-            if !is_used {
-                routes.unattached.insert(meta.key.clone());
-            }
-            for (index, (host, names)) in spec.hosts.iter().zip(resolved).enumerate() {
-                if names.is_empty() {
-                    let severity = if is_used { Severity::Warning } else { Severity::Error };
-                    let (shown, own) = (host.escape_debug(), &meta.key.namespace);
-                    let message = format!("no Service `{shown}` is known in namespace {own}; nothing is routed for it");
-                    let advice = "Correct the name (svc, svc.ns or the full name), or create the Service.";
-                    let field = format!("spec.hosts[{index}]");
-                    problems.push(meta.problem(severity, "unknown_host", &field, message, advice));
-                }
-                for name in names {
-                    let (is_exact, host_length) = (!host.starts_with('*'), host.len());
-                    let attached = Attached { resource: Arc::clone(resource), is_exact, host_length };
-                    routes.by_service.entry(name.clone()).or_default().attach(&name, attached);
-                }
+    pub(super) fn new(all: Vec<Arc<RouteResource>>, problems: &mut Vec<Problem>) -> Self {
+        let mut routes = Self { all, ..Self::default() };
+        for resource in &routes.all {
+            for at in &resource.attachments {
+                // However an exact host is written, it names the same Service.
+                let host_length = if at.is_exact { 0 } else { at.host_length };
+                let attached =
+                    Attached { resource: Arc::clone(resource), port: at.port, is_exact: at.is_exact, host_length };
+                routes.by_service.entry(at.service.clone()).or_default().attach(&at.service, attached);
             }
         }
         routes.report_shadowed(problems);
         routes
     }
 
-    /// Every VirtualService with the Services that it routes.
-    pub(super) fn attached(&self) -> impl Iterator<Item = (&Name, &Attached<VirtualServiceSpec>)> {
+    /// Every resource with the Services that it routes.
+    pub(super) fn attached(&self) -> impl Iterator<Item = (&Name, &Attached<RouteResource>)> {
         self.by_service.iter().flat_map(|(service, scoped)| {
             let all = scoped.producer.iter().chain(scoped.consumers.values().flatten());
             all.map(move |a| (service, a))
         })
     }
 
-    /// HTTP routes of `service` for this client, in the order in which they are tried.
-    pub(super) fn http<'a>(&'a self, service: &Name, viewer: Viewer<'_>, port: u16) -> Vec<Picked<'a>> {
+    fn seen<'a>(
+        &'a self,
+        service: &Name,
+        viewer: Viewer<'_>,
+        port: u16,
+    ) -> [impl Iterator<Item = &'a Attached<RouteResource>>; 2] {
         let lists = self.by_service.get(service).map(|s| s.seen_by(viewer.namespace)).unwrap_or_default();
-        lists.into_iter().flat_map(|list| merged(list, Some((viewer, port))).into_iter().take(MOST_ROUTES)).collect()
+        let client = viewer.namespace.to_owned();
+        lists.map(|list| {
+            let client = client.clone();
+            let is_seen = move |a: &&Attached<RouteResource>| {
+                a.port.is_none_or(|p| p == port) && is_exported(&a.resource.export_to, a.meta(), &client)
+            };
+            list.iter().filter(is_seen)
+        })
     }
 
-    /// The TCP route of `service` for this client.
+    /// HTTP routes of `service` for this client, in the order in which they are tried.
+    pub(super) fn http<'a>(&'a self, service: &Name, viewer: Viewer<'_>, port: u16) -> Vec<Picked<'a>> {
+        let applies = |client: &ClientMatch| matching::holds(client, viewer, port);
+        let sides = self.seen(service, viewer, port);
+        sides.into_iter().flat_map(|list| merged(list, applies).into_iter().take(MOST_ROUTES)).collect()
+    }
+
+    /// The rule for TCP connections to `service` by this client.
     pub(super) fn tcp<'a>(
         &'a self,
         service: &Name,
         viewer: Viewer<'_>,
         port: u16,
-        takes_effect: impl Fn(&[RouteDestination], &str) -> bool,
-    ) -> Option<Tcp<'a>> {
-        let lists = self.by_service.get(service).map(|s| s.seen_by(viewer.namespace)).unwrap_or_default();
-        lists
-            .into_iter()
-            .flatten()
-            .filter(|a| is_exported(&a.resource.spec.export_to, a.meta(), viewer.namespace))
-            .find_map(|from| {
-                let (index, found) = from.resource.spec.tcp.iter().enumerate().find(|(index, route)| {
-                    let path = format!("spec.tcp[{index}]");
-                    let is_usable = |at: usize| !from.meta().is_unsupported(&format!("{path}.match[{at}]"));
-                    let any = route
-                        .matches
-                        .iter()
-                        .enumerate()
-                        .any(|(at, m)| is_usable(at) && matching::tcp_concerns(m, viewer, port));
-                    let namespace = &from.meta().key.namespace;
-                    let applies = !is_broken(from, &path) && (route.matches.is_empty() || any);
-                    applies && takes_effect(&route.route, namespace)
-                })?;
-                Some(Tcp { from, index, route: &found.route })
-            })
+        takes_effect: impl Fn(&TcpRule, &Attached<RouteResource>) -> bool,
+    ) -> Option<PickedTcp<'a>> {
+        let applies =
+            |rule: &TcpRule| rule.matches.is_empty() || rule.matches.iter().any(|m| matching::holds(m, viewer, port));
+        self.seen(service, viewer, port).into_iter().flatten().find_map(|from| {
+            let rule = from.resource.tcp.iter().find(|r| applies(r) && takes_effect(r, from))?;
+            Some(PickedTcp { from, rule })
+        })
+    }
+
+    /// Rules for TLS connections to `service` by this client: exact names before wildcards, the longer before the shorter.
+    pub(super) fn tls<'a>(&'a self, service: &Name, viewer: Viewer<'_>, port: u16) -> Vec<PickedTls<'a>> {
+        let rank = |host: &str| (host.starts_with("*."), std::cmp::Reverse(host.len()));
+        let hosts = |rule: &TlsRule| -> Option<Vec<String>> {
+            let held: Vec<&SniMatch> =
+                rule.matches.iter().filter(|m| matching::holds(&m.client, viewer, port)).collect();
+            if held.is_empty() && !rule.matches.is_empty() {
+                return None;
+            }
+            let takes_all = held.is_empty() || held.iter().any(|m| m.hosts.is_empty());
+            Some(if takes_all { Vec::new() } else { held.iter().flat_map(|m| m.hosts.clone()).collect() })
+        };
+        let mut all = Vec::new();
+        for list in self.seen(service, viewer, port) {
+            let mut side = Vec::new();
+            for from in list {
+                let picked = from.resource.tls.iter().filter_map(|rule| Some((rule, hosts(rule)?)));
+                for (rule, hosts) in picked {
+                    if hosts.is_empty() {
+                        side.push(PickedTls { from, rule, hosts });
+                    } else {
+                        side.extend(hosts.into_iter().map(|h| PickedTls { from, rule, hosts: vec![h] }));
+                    }
+                }
+            }
+            side.sort_by_cached_key(|p| p.hosts.first().map_or((true, std::cmp::Reverse(0)), |h| rank(h)));
+            all.extend(side.into_iter().take(MOST_ROUTES));
+        }
+        all
     }
 
     /// Routes after one that takes everything are never reached; their authors should hear of it.
@@ -171,27 +172,23 @@ impl Routes {
         for scoped in self.by_service.values() {
             for list in std::iter::once(&scoped.producer).chain(scoped.consumers.values()) {
                 report_excess(list, problems);
-                let mut by: Option<(String, usize)> = None;
-                for route in merged(list, None) {
-                    let key = route.from.meta().key.clone();
-                    if let Some((other, index)) = &by
-                        && told.insert((key.clone(), route.index))
+                // What holds for one port only hides nothing on the others.
+                let of_all_ports = list.iter().filter(|a| a.port.is_none());
+                let mut by: Option<(String, String)> = None;
+                for route in merged(of_all_ports, ClientMatch::is_for_everybody) {
+                    let meta = route.from.meta();
+                    if let Some((other, field)) = &by
+                        && told.insert((meta.key.clone(), route.rule.index))
+                        && route.from.resource.in_order
                     {
-                        let message = format!(
-                            "it is never reached: {other} spec.http[{index}] comes first and takes every request"
-                        );
-                        let field = format!("spec.http[{}]", route.index);
+                        let message =
+                            format!("it is never reached: {other} {field} comes first and takes every request");
                         let advice = "Give it a narrower match, or put it first.";
-                        problems.push(route.from.meta().problem(
-                            Severity::Warning,
-                            "shadowed_route",
-                            &field,
-                            message,
-                            advice,
-                        ));
+                        let field = &route.rule.field;
+                        problems.push(meta.problem(Severity::Warning, "shadowed_route", field, message, advice));
                     }
                     if by.is_none() && route.is_catch_all() {
-                        by = Some((key.to_string(), route.index));
+                        by = Some((meta.key.to_string(), route.rule.field.clone()));
                     }
                 }
             }
@@ -200,45 +197,33 @@ impl Routes {
 }
 
 /// The resource with which the routes of a Service become too many hears of it.
-fn report_excess(list: &[Attached<VirtualServiceSpec>], problems: &mut Vec<Problem>) {
+fn report_excess(list: &[Attached<RouteResource>], problems: &mut Vec<Problem>) {
     let mut sum = 0;
     for attached in list {
         let before = sum;
-        sum += attached.resource.spec.http.len();
+        let resource = &attached.resource;
+        sum += match resource.in_order {
+            true => resource.http.len(),
+            false => resource.http.iter().map(|r| r.matches.len().max(1)).sum(),
+        };
         if before <= MOST_ROUTES && sum > MOST_ROUTES {
             let message = format!("one Service may have {MOST_ROUTES} HTTP routes; with this resource there are {sum}");
             let advice = "Those that come last are left out. Merge routes that differ only in a match.";
-            problems.push(attached.meta().problem(Severity::Error, "too_many_routes", "spec.http", message, advice));
+            let field = if resource.in_order { "spec.http" } else { "spec.rules" };
+            problems.push(attached.meta().problem(Severity::Error, "too_many_routes", field, message, advice));
         }
     }
 }
 
-fn names(host: Host) -> Vec<Name> {
-    match host {
-        Host::Service(name) => vec![name],
-        Host::Wildcard(names) => names,
-        Host::Unknown => Vec::new(),
-    }
-}
+type Queue<'a> = std::iter::Peekable<std::vec::IntoIter<(Precedence, Picked<'a>)>>;
 
-/// Whether a field of the route itself is not understood, so that the route cannot be taken to mean what it says. A match
-/// that is not understood only takes itself out.
-fn is_broken(from: &Attached<VirtualServiceSpec>, path: &str) -> bool {
-    let matches = format!("{path}.match[");
-    from.meta()
-        .unsupported
-        .iter()
-        .any(|u| u.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')) && !u.starts_with(&matches))
-}
-
-/// The routes of several VirtualServices in one order. Without a client, those that are the same for everybody.
-fn merged<'a>(list: &'a [Attached<VirtualServiceSpec>], client: Option<(Viewer<'_>, u16)>) -> Vec<Picked<'a>> {
-    let mut queues: Vec<std::iter::Peekable<std::vec::IntoIter<(Precedence, Picked<'a>)>>> = list
-        .iter()
-        .filter(|a| client.is_none_or(|(v, _)| is_exported(&a.resource.spec.export_to, a.meta(), v.namespace)))
-        .map(|a| picked(a, client).into_iter().map(|p| (p.precedence(), p)).collect::<Vec<_>>().into_iter().peekable())
-        .collect();
-    let mut all = Vec::new();
+/// The routes of several resources in one order.
+fn merged<'a>(
+    list: impl Iterator<Item = &'a Attached<RouteResource>>,
+    applies: impl Fn(&ClientMatch) -> bool,
+) -> Vec<Picked<'a>> {
+    let mut queues: Vec<Queue<'a>> = list.map(|a| picked(a, &applies).into_iter().peekable()).collect();
+    let mut all: Vec<Picked<'a>> = Vec::new();
     loop {
         let mut best: Option<(usize, Precedence)> = None;
         for (at, queue) in queues.iter_mut().enumerate() {
@@ -249,34 +234,36 @@ fn merged<'a>(list: &'a [Attached<VirtualServiceSpec>], client: Option<(Viewer<'
             }
         }
         let Some((at, _)) = best else { return all };
-        all.extend(queues[at].next().map(|(_, route)| route));
+        let Some((_, next)) = queues[at].next() else { return all };
+        match all.last_mut() {
+            // Matches of one rule that follow each other are one route.
+            Some(last) if std::ptr::eq(last.rule, next.rule) => last.matches.extend(next.matches),
+            _ => all.push(next),
+        }
     }
 }
 
-fn picked<'a>(from: &'a Attached<VirtualServiceSpec>, client: Option<(Viewer<'_>, u16)>) -> Vec<Picked<'a>> {
-    let meta = from.meta();
-    let usable = from
-        .resource
-        .spec
-        .http
-        .iter()
-        .enumerate()
-        .filter(|(index, route)| !route.route.is_empty() && !is_broken(from, &format!("spec.http[{index}]")));
-    usable
-        .filter_map(|(index, route)| {
-            let matches: Vec<wire::Match> = route
-                .matches
-                .iter()
-                .enumerate()
-                .filter(|(at, _)| !meta.is_unsupported(&format!("spec.http[{index}].match[{at}]")))
-                .filter(|(_, m)| match client {
-                    Some((viewer, port)) => matching::concerns(m, viewer, port),
-                    None => matching::is_for_everybody(m),
-                })
-                .filter_map(|(_, m)| matching::to_wire(m).ok())
-                .collect();
-            let applies = route.matches.is_empty() || !matches.is_empty();
-            applies.then_some(Picked { from, index, route, matches })
-        })
-        .collect()
+/// The rules of one resource that apply, in its own order.
+fn picked<'a>(
+    from: &'a Attached<RouteResource>,
+    applies: &impl Fn(&ClientMatch) -> bool,
+) -> Vec<(Precedence, Picked<'a>)> {
+    let mut all = Vec::new();
+    for rule in &from.resource.http {
+        let matches: Vec<wire::Match> =
+            rule.matches.iter().filter(|m| applies(&m.client)).map(|m| m.request.clone()).collect();
+        if matches.is_empty() && !rule.matches.is_empty() {
+            continue;
+        }
+        if from.resource.in_order || matches.is_empty() {
+            all.push(Picked { from, rule, matches });
+        } else {
+            all.extend(matches.into_iter().map(|m| Picked { from, rule, matches: vec![m] }));
+        }
+    }
+    let mut all: Vec<_> = all.into_iter().map(|p| (p.precedence(), p)).collect();
+    if !from.resource.in_order {
+        all.sort_by(|(a, _), (b, _)| precedence(a, b));
+    }
+    all
 }

@@ -10,14 +10,15 @@ use super::{Name, Settings};
 use crate::index::Resources;
 use crate::problem::{Problem, Severity};
 use crate::source::Meta;
-use causeway_crds::destination_rule::{DestinationRuleSpec, Subset};
+use crate::source::resource::DestinationRule;
+use causeway_crds::destination_rule::Subset;
 use causeway_crds::traffic_policy::{TlsMode, TrafficPolicy};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 #[derive(Debug, Default)]
 pub(super) struct Rules {
-    by_service: BTreeMap<Name, Scoped<DestinationRuleSpec>>,
+    by_service: BTreeMap<Name, Scoped<DestinationRule>>,
     /// Subsets that routes name and that no rule defines any more: `(service, consumer or empty, subset)`.
     kept: BTreeMap<(Name, String, String), Subset>,
 }
@@ -66,7 +67,7 @@ impl Rules {
             };
             for name in names {
                 let (is_exact, host_length) = (!host.starts_with('*'), host.len());
-                let attached = Attached { resource: Arc::clone(rule), is_exact, host_length };
+                let attached = Attached { resource: Arc::clone(rule), port: None, is_exact, host_length };
                 rules.by_service.entry(name.clone()).or_default().attach(&name, attached);
             }
         }
@@ -117,11 +118,7 @@ impl Rules {
         }
     }
 
-    fn seen<'a>(
-        &'a self,
-        service: &Name,
-        client: &str,
-    ) -> impl Iterator<Item = (&'a Attached<DestinationRuleSpec>, bool)> {
+    fn seen<'a>(&'a self, service: &Name, client: &str) -> impl Iterator<Item = (&'a Attached<DestinationRule>, bool)> {
         let lists = self.by_service.get(service).map(|s| s.seen_by(client)).unwrap_or_default();
         let client = client.to_owned();
         lists
@@ -141,7 +138,7 @@ impl Rules {
     }
 
     /// Every rule with the Services that it is about.
-    pub(super) fn attached(&self) -> impl Iterator<Item = (&Name, &Attached<DestinationRuleSpec>)> {
+    pub(super) fn attached(&self) -> impl Iterator<Item = (&Name, &Attached<DestinationRule>)> {
         self.by_service.iter().flat_map(|(service, scoped)| {
             let all = scoped.producer.iter().chain(scoped.consumers.values().flatten());
             all.map(move |a| (service, a))
@@ -187,7 +184,7 @@ impl Rules {
     /// How clients of `client` connect: the first policy that says so. The client's own rules come before those of the
     /// Service's namespace; within a rule the subset comes before the whole.
     pub(super) fn connection(&self, service: &Name, subset: &str, client: &str) -> Connection {
-        let of_rule = |rule: &Attached<DestinationRuleSpec>| {
+        let of_rule = |rule: &Attached<DestinationRule>| {
             let spec = &rule.resource.spec;
             let of_subset = spec.subsets.iter().find(|s| !subset.is_empty() && s.name == subset);
             [of_subset.and_then(|s| s.traffic_policy.clone()), spec.traffic_policy.clone()]
@@ -216,7 +213,7 @@ impl Rules {
 }
 
 /// A field of the subset itself, rather than of its traffic policy, is not understood.
-fn is_broken(rule: &Attached<DestinationRuleSpec>, index: usize) -> bool {
+fn is_broken(rule: &Attached<DestinationRule>, index: usize) -> bool {
     let policy = format!("spec.subsets[{index}].trafficPolicy");
     let subset = format!("spec.subsets[{index}]");
     rule.meta().unsupported.iter().any(|u| u.starts_with(&subset) && !u.starts_with(&policy))
@@ -230,7 +227,7 @@ pub(super) fn belongs(subset: &Subset, member: &Member) -> bool {
     }
 }
 
-fn examine(rule: &crate::source::resource::DestinationRule, problems: &mut Vec<Problem>) {
+fn examine(rule: &DestinationRule, problems: &mut Vec<Problem>) {
     let spec = &rule.spec;
     let of_subsets = spec.subsets.iter().enumerate();
     let of_subsets = of_subsets.map(|(i, s)| (format!("spec.subsets[{i}].trafficPolicy"), s.traffic_policy.as_ref()));

@@ -9,48 +9,55 @@ use causeway_mesh::name;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Something that a user wrote.
+pub(super) trait Described {
+    fn meta(&self) -> &Meta;
+}
+
+impl<S> Described for Custom<S> {
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+}
+
 /// A resource that names a Service, by one of its hosts.
 #[derive(Debug)]
-pub(super) struct Attached<S> {
-    pub(super) resource: Arc<Custom<S>>,
+pub(super) struct Attached<R> {
+    pub(super) resource: Arc<R>,
+    /// The Service's port; None: all of them.
+    pub(super) port: Option<u16>,
     /// Not by a wildcard.
     pub(super) is_exact: bool,
     /// Length of the host as written.
     pub(super) host_length: usize,
 }
 
-impl<S> Clone for Attached<S> {
-    fn clone(&self) -> Self {
-        Self { resource: Arc::clone(&self.resource), ..*self }
-    }
-}
-
-impl<S> Attached<S> {
+impl<R: Described> Attached<R> {
     pub(super) fn meta(&self) -> &Meta {
-        &self.resource.meta
+        self.resource.meta()
     }
 }
 
 /// The resources that name one Service, the oldest first.
 #[derive(Debug)]
-pub(super) struct Scoped<S> {
-    pub(super) producer: Vec<Attached<S>>,
-    pub(super) consumers: BTreeMap<String, Vec<Attached<S>>>,
+pub(super) struct Scoped<R> {
+    pub(super) producer: Vec<Attached<R>>,
+    pub(super) consumers: BTreeMap<String, Vec<Attached<R>>>,
 }
 
-impl<S> Default for Scoped<S> {
+impl<R> Default for Scoped<R> {
     fn default() -> Self {
         Self { producer: Vec::new(), consumers: BTreeMap::new() }
     }
 }
 
-impl<S> Scoped<S> {
-    pub(super) fn attach(&mut self, service: &Name, attached: Attached<S>) {
+impl<R: Described> Scoped<R> {
+    pub(super) fn attach(&mut self, service: &Name, attached: Attached<R>) {
         let namespace = attached.meta().key.namespace.clone();
         let list =
             if namespace == service.0 { &mut self.producer } else { self.consumers.entry(namespace).or_default() };
         // The same resource may name a Service by two of its hosts.
-        let same = |a: &&mut Attached<S>| Arc::ptr_eq(&a.resource, &attached.resource);
+        let same = |a: &&mut Attached<R>| Arc::ptr_eq(&a.resource, &attached.resource) && a.port == attached.port;
         if let Some(before) = list.iter_mut().find(same) {
             if (attached.is_exact, attached.host_length) > (before.is_exact, before.host_length) {
                 *before = attached;
@@ -58,11 +65,11 @@ impl<S> Scoped<S> {
             return;
         }
         list.push(attached);
-        list.sort_by(|a, b| age(a.meta()).cmp(&age(b.meta())));
+        list.sort_by(|a, b| (age(a.meta()), a.port).cmp(&(age(b.meta()), b.port)));
     }
 
     /// Those of the client's own namespace (they win), then those of the Service's.
-    pub(super) fn seen_by(&self, client: &str) -> [&[Attached<S>]; 2] {
+    pub(super) fn seen_by(&self, client: &str) -> [&[Attached<R>]; 2] {
         [self.consumers.get(client).map_or(&[], Vec::as_slice), &self.producer]
     }
 }

@@ -2,6 +2,7 @@
 
 use super::alias::{self, Target};
 use super::catalog::Catalog;
+use super::lowered::{Forward, Reference, Weighted};
 use super::matching::is_token;
 use super::rules::{Found, Rules};
 use super::scope::{Host, resolve};
@@ -80,15 +81,19 @@ impl<'a> World<'a> {
 
     /// Whether a route of a resource of `namespace` can take effect for a client: some destination with a weight exists.
     /// A route in which every weight is zero does: it says that nothing is to be reached.
-    pub(super) fn takes_effect(&self, route: &[RouteDestination], namespace: &str, asked: u16, client: &str) -> bool {
-        let weights = weights(route);
-        let exists = |one: &RouteDestination| {
-            let subset = one.destination.subset.as_deref().unwrap_or_default();
-            let found = self.target(&one.destination, namespace, asked);
-            found.is_ok_and(|(service, _)| subset.is_empty() || self.rules.subset(&service, subset, client).is_some())
+    pub(super) fn takes_effect(&self, route: &[Weighted], namespace: &str, asked: u16, client: &str) -> bool {
+        let exists = |one: &Weighted| match &one.to {
+            Reference::Named(destination) => {
+                let subset = destination.subset.as_deref().unwrap_or_default();
+                let found = self.target(destination, namespace, asked);
+                found.is_ok_and(|(service, _)| {
+                    subset.is_empty() || self.rules.subset(&service, subset, client).is_some()
+                })
+            }
+            Reference::Service { .. } | Reference::Broken(_) => true,
         };
-        let is_zero = weights.iter().all(|w| *w == 0);
-        !route.is_empty() && (is_zero || route.iter().zip(weights).any(|(one, weight)| weight > 0 && exists(one)))
+        let is_zero = route.iter().all(|w| w.weight == 0);
+        !route.is_empty() && (is_zero || route.iter().any(|one| one.weight > 0 && exists(one)))
     }
 
     /// The backend of a Service port or of one of its subsets, as clients of `client` see it.
@@ -122,24 +127,67 @@ pub(super) struct Splits<'a> {
 
 impl Splits<'_> {
     /// A split as a resource of `namespace` wrote it.
-    pub(super) fn routed(
-        &mut self,
-        route: &[RouteDestination],
-        namespace: &str,
-        key: Option<wire::SplitKey>,
-        origin: String,
-    ) -> wire::Split {
-        let weights = weights(route);
-        let backends = route.iter().zip(weights).map(|(r, weight)| {
-            let subset = r.destination.subset.as_deref().unwrap_or_default();
-            let backend = match self.world.target(&r.destination, namespace, self.asked) {
-                Ok((service, port)) => self.world.backend(&service, port, subset, self.client),
-                Err(_) => self.missing(&r.destination, namespace),
-            };
-            self.weighted(backend, weight)
-        });
-        let backends = backends.collect::<Vec<_>>();
-        wire::Split { backends: joined(backends), key, origin, ..wire::Split::default() }
+    pub(super) fn routed(&mut self, forward: &Forward, namespace: &str, origin: String) -> wire::Split {
+        let backends = self.shares(&forward.destinations, namespace);
+        let (key, version_header) = (forward.key.clone(), forward.version_header.clone());
+        wire::Split { backends, key, origin, version_header }
+    }
+
+    /// A split of connections.
+    pub(super) fn connections(&mut self, route: &[Weighted], namespace: &str, origin: String) -> wire::Split {
+        wire::Split { backends: self.shares(route, namespace), origin, ..wire::Split::default() }
+    }
+
+    fn shares(&mut self, route: &[Weighted], namespace: &str) -> Vec<wire::Weighted> {
+        let one = |one: &Weighted| {
+            let backend = self.backend(&one.to, namespace);
+            let version = if backend.subset.is_empty() { backend.service.clone() } else { backend.subset.clone() };
+            wire::Weighted {
+                request_headers: one.request_headers.clone(),
+                response_headers: one.response_headers.clone(),
+                version,
+                ..self.weighted(backend, one.weight)
+            }
+        };
+        joined(route.iter().map(one).collect())
+    }
+
+    /// What a reference in a resource of `namespace` leads to.
+    fn backend(&self, to: &Reference, namespace: &str) -> wire::Backend {
+        match to {
+            Reference::Named(destination) => {
+                let subset = destination.subset.as_deref().unwrap_or_default();
+                match self.world.target(destination, namespace, self.asked) {
+                    Ok((service, port)) => self.world.backend(&service, port, subset, self.client),
+                    Err(_) => self.missing(destination, namespace),
+                }
+            }
+            Reference::Service { service, port } => self.world.backend(service, *port, "", self.client),
+            Reference::Broken(why) => wire::Backend {
+                // Nothing is sent there; names differ where reasons do.
+                name: format!("broken.{namespace}:1/{:x}", xxhash_rust::xxh3::xxh3_64(why.as_bytes())),
+                service: "broken".to_owned(),
+                namespace: namespace.to_owned(),
+                port: 1,
+                broken: why.clone(),
+                ..wire::Backend::default()
+            },
+        }
+    }
+
+    /// The backend that copies go to; None while it does not exist.
+    pub(super) fn mirror(&mut self, to: &Reference, namespace: &str) -> Option<String> {
+        let backend = match to {
+            Reference::Named(destination) => {
+                let subset = destination.subset.as_deref().unwrap_or_default();
+                let (service, port) = self.world.target(destination, namespace, self.asked).ok()?;
+                let is_there = subset.is_empty() || self.world.rules.subset(&service, subset, self.client).is_some();
+                is_there.then(|| self.world.backend(&service, port, subset, self.client))?
+            }
+            Reference::Service { .. } => self.backend(to, namespace),
+            Reference::Broken(_) => return None,
+        };
+        Some(self.weighted(backend, 0).backend)
     }
 
     /// Everything to one backend: the Service's own default.
@@ -170,7 +218,9 @@ impl Splits<'_> {
     }
 
     fn weighted(&mut self, backend: wire::Backend, weight: u32) -> wire::Weighted {
-        let effective = if (self.is_ready)(&backend.name) { weight } else { 0 };
+        // What is broken takes its share, and answers with an error.
+        let is_used = !backend.broken.is_empty() || (self.is_ready)(&backend.name);
+        let effective = if is_used { weight } else { 0 };
         let name = backend.name.clone();
         if !self.backends.iter().any(|b| b.name == name) {
             self.backends.push(backend);

@@ -79,7 +79,7 @@ pub struct View {
     pub trust: wire::TrustBundle,
     pub(super) serial: u64,
     pub(super) since: Arc<Since>,
-    /// By namespace, labels where they matter, and text.
+    /// By text, and what of the client matters.
     destinations: RwLock<HashMap<String, Arc<Prepared>>>,
     endpoints: RwLock<HashMap<String, Arc<Prepared>>>,
     prefetched: RwLock<HashMap<String, Arc<[String]>>>,
@@ -132,13 +132,7 @@ impl View {
     }
 
     fn scope(&self, client: &Client, text: &str) -> String {
-        let mut key = format!("{}\0{text}", client.namespace);
-        if self.model.looks_at_labels() {
-            for (label, value) in self.model.labels(client).into_iter().flatten() {
-                key.extend(["\0", label, "=", value]);
-            }
-        }
-        key
+        format!("{text}\0{}", self.model.distinction(client))
     }
 }
 
