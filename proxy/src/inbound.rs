@@ -25,7 +25,7 @@ use crate::metrics::{DirectionLabels, Metrics, Peers, Series};
 use crate::relay::{Io, Prefixed};
 use crate::reply::Refusal;
 use crate::run::Own;
-use crate::sniff::{self, Heard};
+use crate::sniff::{self, Habit, Heard};
 use crate::tls::{Alpn, Tls, peer_identity, peer_life};
 
 pub mod http;
@@ -53,6 +53,8 @@ pub struct Inbound {
     pub own_ports: Arc<[u16]>,
     /// Kept connections to the application, by its address.
     pub apps: Mutex<HashMap<SocketAddr, Arc<EndpointState>>>,
+    /// Who speaks first, by the application's port.
+    pub habits: Mutex<HashMap<u16, Arc<Habit>>>,
     /// Metric handles by peer.
     pub series: Mutex<HashMap<Option<SpiffeId>, Arc<Series>>>,
 }
@@ -90,8 +92,8 @@ impl Inbound {
             tokio::time::timeout(HANDSHAKE, sniff::client(&mut stream, &mut first)).await.unwrap_or_default()
         } else {
             let dial = async { Some((Upstream::Plain(connect::tcp(app, CONNECT_TIMEOUT).await.ok()?), ())) };
-            match sniff::both(&mut stream, &mut first, dial).await {
-                Heard::Client(found) => Some(found),
+            match sniff::both(&mut stream, &mut first, &self.habit(app), dial).await {
+                Heard::Client(found, _) => Some(found),
                 Heard::Nobody => None,
                 Heard::Server(upstream, said) => {
                     let conn = self.conn(Peer::Anonymous, app);
@@ -178,6 +180,12 @@ impl Inbound {
         let xfcc = peer.id().and_then(|id| HeaderValue::from_str(&format!("By={};URI={id}", self.own.id_text())).ok());
         let series = self.series(&peer);
         Arc::new(Conn { inbound: Arc::clone(self), app: self.app(app), xfcc, series, peer })
+    }
+
+    /// What is known of who speaks first on the application's port.
+    fn habit(&self, app: SocketAddr) -> Arc<Habit> {
+        let mut habits = self.habits.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(habits.entry(app.port()).or_default())
     }
 
     fn app(&self, address: SocketAddr) -> Arc<EndpointState> {

@@ -104,9 +104,14 @@ impl Outbound {
         };
         self.targets.touch(&text);
         let named = Named::Fixed(Arc::clone(&text), original);
-        match (target.destination.kind, target.destination.protocol, target.destination.http_only) {
+        let destination = &target.destination;
+        let by_name = !destination.tls_routes.is_empty();
+        match (destination.kind, destination.protocol, destination.http_only) {
             (Kind::Unknown, ..) => Box::pin(self.pass(stream, &target, original)).await,
-            (_, Protocol::Tcp | Protocol::Tls, false) => {
+            (_, Protocol::Tls, false) if by_name => {
+                Box::pin(tcp::serve_tls(self, stream, BytesMut::new(), target)).await;
+            }
+            (_, Protocol::Tcp | Protocol::Tls, false) if !by_name => {
                 Box::pin(tcp::serve(self, stream, BytesMut::new(), target)).await;
             }
             _ => Box::pin(self.detect(stream, target, named)).await,
@@ -138,39 +143,54 @@ impl Outbound {
                 return;
             }
         };
-        tcp::relay(&self, stream, BytesMut::new(), Upstream::Plain(upstream), &target.text, None).await;
+        tcp::relay(&self, stream, BytesMut::new(), Upstream::Plain(upstream), &target.text, "", None).await;
     }
 
-    /// Finds out what the client speaks. While it is silent the server is dialled, and whoever speaks first decides.
+    /// Finds out what the client speaks. The server is dialled beside, and whoever speaks first decides.
     async fn detect<S: Io>(self: Arc<Self>, mut stream: S, target: Arc<Target>, named: Named) {
         let destination = &target.destination;
         let http_only = destination.http_only || matches!(destination.protocol, Protocol::Http1 | Protocol::Http2);
+        let bytes_only = matches!(destination.protocol, Protocol::Tcp | Protocol::Tls) && !http_only;
         let mut first = BytesMut::new();
-        let found = if http_only {
-            sniff::client(&mut stream, &mut first).await
+        let (found, dialled) = if http_only {
+            (sniff::client(&mut stream, &mut first).await, None)
         } else {
             let dial = async { dial::tcp(&self, &target).await.ok() };
-            match sniff::both(&mut stream, &mut first, dial).await {
-                Heard::Client(found) => Some(found),
-                Heard::Nobody => None,
+            match sniff::both(&mut stream, &mut first, &target.habit, dial).await {
+                Heard::Client(found, dialled) => (Some(found), dialled),
+                Heard::Nobody => (None, None),
                 Heard::Server(upstream, said) => {
                     tcp::relay_started(&self, stream, first, *upstream, said, &target).await;
                     return;
                 }
             }
         };
-        match found {
-            Some(Detected::Http1 | Detected::Http2) => Box::pin(http::serve(self, stream, first, named)).await,
-            Some(_) if http_only => {
-                // HTTP routes or policy hold here: bytes would pass them by (never downgrade).
-                self.metrics.refuse("outbound", Reject::BadRequest.code());
-                let refusal = Refusal::new(Reject::BadRequest, format!("{} takes HTTP only", target.text));
-                let _ = stream.write_all(&refusal.raw()).await;
-                let _ = stream.shutdown().await;
+        match (found, dialled) {
+            (Some(Detected::Http1 | Detected::Http2), _) if !bytes_only => {
+                Box::pin(http::serve(self, stream, first, named)).await;
             }
-            Some(_) => Box::pin(tcp::serve(self, stream, first, target)).await,
-            None => {} // the client left without a word
+            (Some(_), _) if http_only => self.refuse_bytes(stream, &target).await,
+            (Some(Detected::Tls), _) if !destination.tls_routes.is_empty() => {
+                Box::pin(tcp::serve_tls(self, stream, first, target)).await;
+            }
+            (Some(_), Some(dialled)) => {
+                Box::pin(tcp::relay_to(&self, stream, first, Ok(*dialled), &target, "")).await;
+            }
+            (Some(_), None) => Box::pin(tcp::serve(self, stream, first, target)).await,
+            (None, _) => {} // the client left without a word
         }
+    }
+
+    /// HTTP routes or policy hold here: bytes would pass them by (never downgrade). The reason is said in HTTP/1.1 where
+    /// that is what the port declares; a client of HTTP/2 could not read it (RFC 9113 section 3.4).
+    async fn refuse_bytes<S: Io>(&self, mut stream: S, target: &Target) {
+        self.metrics.refuse("outbound", Reject::BadRequest.code());
+        let refusal = Refusal::new(Reject::BadRequest, format!("{} takes HTTP only", target.text));
+        tracing::debug!(destination = %target.text, reason = %refusal.header(), "refused");
+        if target.destination.protocol != Protocol::Http2 {
+            let _ = stream.write_all(&refusal.raw()).await;
+        }
+        let _ = stream.shutdown().await;
     }
 }
 

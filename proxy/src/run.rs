@@ -192,6 +192,7 @@ impl Data {
             own: self.own.clone(),
             own_ports,
             apps: Mutex::new(HashMap::new()),
+            habits: Default::default(),
             series: Mutex::new(HashMap::new()),
         });
         let shared = Arc::clone(&outbound);

@@ -16,6 +16,7 @@ use crate::discovery::{Discovery, Snapshot, Unresolved};
 use crate::endpoint::BackendState;
 use crate::metrics::Series;
 use crate::run::Own;
+use crate::sniff::Habit;
 
 /// How long the first use of a destination waits for the control plane's answer.
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
@@ -30,6 +31,8 @@ pub struct Target {
     pub backends: Vec<Arc<BackendState>>,
     /// Metric handles of requests to it that no endpoint served.
     pub refused: OnceLock<Arc<Series>>,
+    /// Whether its clients speak first, where nothing declares what it speaks.
+    pub habit: Habit,
     /// When its subscription was last marked as used, seconds since the epoch.
     touched: AtomicI64,
 }
@@ -98,6 +101,7 @@ impl Targets {
             destination,
             backends,
             refused: OnceLock::new(),
+            habit: Habit::default(),
             touched: AtomicI64::new(0),
         });
         targets.insert(text.into(), Arc::clone(&target));

@@ -74,6 +74,14 @@ pub async fn tcp(outbound: &Outbound, target: &Target) -> Result<(Upstream, Endp
         .split
         .as_ref()
         .ok_or_else(|| Refusal::new(Reject::NoRoute, &*target.destination.canonical))?;
+    tcp_by(outbound, target, split).await
+}
+
+/// Connects for bytes to one endpoint of `split`, which is one of the destination's.
+///
+/// # Errors
+/// As [`tcp`].
+pub async fn tcp_by(outbound: &Outbound, target: &Target, split: &Split) -> Result<(Upstream, Endpoint), Refusal> {
     let own = matches!(split.key, Some(SplitKey::SourceIdentity)).then(|| outbound.own.id_bytes());
     let backend = pick(target, split, own.as_deref())?;
     let (upstream, state) = connect(outbound, backend, Alpn::Tcp).await?;

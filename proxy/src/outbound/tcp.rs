@@ -1,8 +1,9 @@
-//! Bytes to a destination: one split decision per connection.
+//! Bytes to a destination: one split decision per connection, for TLS by the name that it asks for.
 
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use causeway_mesh::sni;
 use tokio::io::AsyncWriteExt;
 
 use super::{Outbound, dial};
@@ -12,15 +13,43 @@ use crate::connect::Upstream;
 use crate::drain::Phase;
 use crate::metrics::Series;
 use crate::relay::{self, Io};
+use crate::reply::Refusal;
+use crate::sniff;
 use crate::target::Target;
 
 /// Connects and relays; the caller's connection is closed when no endpoint takes it.
 pub async fn serve<S: Io>(outbound: Arc<Outbound>, stream: S, first: BytesMut, target: Arc<Target>) {
-    match dial::tcp(&outbound, &target).await {
+    let dialled = dial::tcp(&outbound, &target).await;
+    relay_to(&outbound, stream, first, dialled, &target, "").await;
+}
+
+/// As [`serve`], by the name that the ClientHello in `first`, of which some has come, asks for.
+pub async fn serve_tls<S: Io>(outbound: Arc<Outbound>, mut stream: S, mut first: BytesMut, target: Arc<Target>) {
+    let Some(name) = sniff::server_name(&mut stream, &mut first).await else {
+        tracing::debug!(destination = %target.text, "closed: no whole ClientHello came");
+        return;
+    };
+    let Some(route) = sni::select(&target.destination.tls_routes, name.as_deref()) else {
+        return serve(outbound, stream, first, target).await;
+    };
+    let dialled = dial::tcp_by(&outbound, &target, &route.split).await;
+    relay_to(&outbound, stream, first, dialled, &target, &route.name).await;
+}
+
+/// Relays to what was dialled, or tells why nothing was.
+pub async fn relay_to<S: Io>(
+    outbound: &Arc<Outbound>,
+    stream: S,
+    first: BytesMut,
+    dialled: Result<(Upstream, dial::Endpoint), Refusal>,
+    target: &Target,
+    route: &str,
+) {
+    match dialled {
         Ok((upstream, endpoint)) => {
-            let series = super::series::series(&outbound, &target, &endpoint.backend, &endpoint.state);
+            let series = super::series::series(outbound, target, &endpoint.backend, &endpoint.state);
             let _pending = endpoint.state.begin();
-            relay(&outbound, stream, first, upstream, &target.text, Some(series)).await;
+            relay(outbound, stream, first, upstream, &target.text, route, Some(series)).await;
         }
         Err(refusal) => {
             outbound.metrics.refuse("outbound", refusal.reject.code());
@@ -30,6 +59,7 @@ pub async fn serve<S: Io>(outbound: Arc<Outbound>, stream: S, first: BytesMut, t
                     direction: "outbound",
                     kind: "tcp",
                     authority: target.text.to_string(),
+                    route: route.to_owned(),
                     error: refusal.header(),
                     flags: refusal.reject.flag(),
                     ..Line::default()
@@ -52,7 +82,7 @@ pub async fn relay_started<S: Io>(
     let _pending = endpoint.state.begin();
     if stream.write_all(&said).await.is_ok() {
         series.tcp_bytes(said.len() as u64, 0);
-        relay(outbound, stream, first, upstream, &target.text, Some(series)).await;
+        relay(outbound, stream, first, upstream, &target.text, "", Some(series)).await;
     }
 }
 
@@ -63,6 +93,7 @@ pub async fn relay<S: Io>(
     first: BytesMut,
     mut upstream: Upstream,
     text: &str,
+    route: &str,
     series: Option<Arc<Series>>,
 ) {
     let started = clock::now();
@@ -88,6 +119,7 @@ pub async fn relay<S: Io>(
             direction: "outbound",
             kind: "tcp",
             authority: text.to_owned(),
+            route: route.to_owned(),
             duration_ms: clock::now().duration_since(started).as_secs_f64() * 1e3,
             bytes_sent: *result.as_ref().unwrap_or(&0),
             flags: if result.is_err() { "UC" } else { "-" },
