@@ -18,6 +18,8 @@ pub enum Need {
     Postgres,
     /// The programs of Kubernetes that `tests/kube/fetch` puts into the cache.
     Kubernetes,
+    /// The Gateway API's conformance suite that `tests/gateway-api/fetch` puts into the cache.
+    GatewayApi,
 }
 
 /// What a whole Kubernetes node needs.
@@ -57,6 +59,7 @@ impl Need {
             Self::Python => (python().is_file(), "Python environment of tests/setup".to_owned()),
             Self::Postgres => (postgres_programs().is_some(), "PostgreSQL server".to_owned()),
             Self::Kubernetes => (kubernetes(), "the programs of Kubernetes (tests/kube/fetch)".to_owned()),
+            Self::GatewayApi => (gateway_api(), "conformance suite (tests/gateway-api/fetch)".to_owned()),
         };
         (!here).then_some(what)
     }
@@ -78,6 +81,11 @@ fn namespaces_work() -> bool {
 
 fn kubernetes() -> bool {
     ["kube", "kubectl", "coredns"].iter().all(|name| crate::kube::program(name).is_file())
+}
+
+fn gateway_api() -> bool {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("gateway-api/fetch");
+    quiet(Command::new(script).arg("--is-there"))
 }
 
 fn quiet(command: &mut Command) -> bool {

@@ -28,6 +28,12 @@ pub fn app(out: &Path) -> PathBuf {
     build(out, "app", binary("causeway-test-app").parent())
 }
 
+/// The image of the Gateway API's conformance suite, under the name that the suite's manifests give it: an echo server
+/// with its client, `causeway-test-echo`.
+pub fn echo(out: &Path, name: &str) -> PathBuf {
+    build_named(out, "echo", binary("causeway-test-echo").parent(), Some(name))
+}
+
 /// [`POSTGRES`].
 pub fn postgres(out: &Path) -> PathBuf {
     build(out, "postgres", None)
@@ -44,8 +50,12 @@ pub fn causeway(out: &Path) -> [PathBuf; 2] {
 }
 
 fn build(out: &Path, name: &str, from: Option<&Path>) -> PathBuf {
+    build_named(out, name, from, None)
+}
+
+fn build_named(out: &Path, name: &str, from: Option<&Path>, tag: Option<&str>) -> PathBuf {
     let mut command = Command::new(scripts().join("../images/build"));
-    command.arg(out).arg(name).args(from);
+    command.arg(out).arg(name).args(from).args(tag);
     run(&mut command).ok();
     out.join(format!("{name}.tar"))
 }
