@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::limit::Limit;
 use crate::policy::Inbound;
@@ -14,8 +13,11 @@ use crate::sni::TlsRoute;
 use crate::spiffe::SpiffeId;
 use crate::split::Split;
 
+pub mod backend;
+pub mod action;
 mod decode;
 
+pub use backend::Backend;
 pub use decode::decode;
 
 /// Why a resource was refused: which one, where in it, and what to do about it.
@@ -105,6 +107,8 @@ pub enum Kind {
     Unknown,
     /// ExternalName to the outside: [`Destination::external`] says where.
     External,
+    /// A host of the outside that a ServiceEntry names: its backends say where.
+    Entry,
 }
 
 /// What becomes of traffic to one destination, for the client that asked.
@@ -128,29 +132,12 @@ pub struct Destination {
     pub http_only: bool,
     /// `host:port`, only for [`Kind::External`].
     pub external: Option<String>,
+    /// Unknown, but the name that a connection carries may be of a ServiceEntry: ask for `name:port` then.
+    pub by_name: bool,
     /// For metrics.
     pub service_name: String,
     /// For metrics.
     pub service_namespace: String,
-}
-
-/// One set of endpoints that a split may pick.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Backend {
-    /// `service.namespace:port` or `service.namespace:port/subset`.
-    pub name: Arc<str>,
-    /// Service name.
-    pub service: String,
-    /// Service namespace.
-    pub namespace: String,
-    /// Service port.
-    pub port: u16,
-    /// Empty: the whole Service.
-    pub subset: String,
-    /// None: the proxy's default.
-    pub connect_timeout: Option<Duration>,
-    /// Plain text also to meshed endpoints (an explicit choice of the user).
-    pub plaintext: bool,
 }
 
 /// One address that serves a backend.
@@ -170,4 +157,8 @@ pub struct Endpoint {
     pub namespace: String,
     /// Topology zone, empty where unknown.
     pub zone: String,
+    /// Topology region, empty where unknown.
+    pub region: String,
+    /// Zones that should use it, as the hints of its EndpointSlice say; none: all.
+    pub for_zones: Vec<String>,
 }

@@ -85,7 +85,8 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-fn has_dots(path: &str) -> bool {
+/// Whether a segment of the path is `.` or `..`.
+pub(crate) fn has_dots(path: &str) -> bool {
     path.split('/').any(|s| s == "." || s == "..")
 }
 

@@ -45,6 +45,14 @@ pub enum Reject {
     Loop,
     /// The upstream did not agree to the upgrade as it must.
     UpgradeRefused,
+    /// The backend that a route names is not valid.
+    BrokenBackend,
+    /// A backend's limit on connections or requests is reached.
+    CircuitOpen,
+    /// A RateLimitPolicy has no room for the request.
+    RateLimited,
+    /// The route says that this request shall fail.
+    FaultInjected,
     /// The proxy is shutting down.
     Draining,
 }
@@ -80,6 +88,10 @@ impl Reject {
         Self::Overloaded,
         Self::Loop,
         Self::UpgradeRefused,
+        Self::BrokenBackend,
+        Self::CircuitOpen,
+        Self::RateLimited,
+        Self::FaultInjected,
         Self::Draining,
     ];
 
@@ -149,6 +161,14 @@ impl Reject {
                 "The request came back to the proxy that sent it; check the Service's endpoints and the redirect rules."),
             Self::UpgradeRefused => row(502, "upgrade_refused", "UPE",
                 "The application answered an upgrade with something else than 101; look at its log."),
+            Self::BrokenBackend => row(500, "broken_backend", "NC",
+                "The route's backend is not valid; the detail and the route's status say why."),
+            Self::CircuitOpen => row(503, "circuit_open", "UO",
+                "The backend is at a limit of its DestinationRule (connectionPool); add endpoints, or raise the limit."),
+            Self::RateLimited => row(429, "rate_limited", "RL",
+                "Wait as long as `retry-after` says; the detail names the RateLimitPolicy."),
+            Self::FaultInjected => row(503, "fault_injected", "FI",
+                "The route's `fault` answers so on purpose, with the status that it names; remove it when the test is over."),
             Self::Draining => row(503, "draining", "-",
                 "The proxy is shutting down; try again on another connection."),
         }

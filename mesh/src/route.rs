@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::action::{Action, Filters, Retry};
 use crate::split::{Split, any_value_matches};
 use crate::text::TextMatch;
 
@@ -14,10 +15,24 @@ pub struct Route {
     pub name: Arc<str>,
     /// Any of them; none at all means every request.
     pub matches: Vec<Match>,
-    /// Where it goes.
-    pub split: Split,
-    /// For the whole request, from its head to the end of the response's head.
+    /// What becomes of the request.
+    pub action: Action,
+    /// For the whole request, from its head to the end of the response's head, retries included.
     pub timeout: Option<Duration>,
+    /// What is done with the request and its response on the way; None where nothing is.
+    pub filters: Option<Box<Filters>>,
+    /// When it is sent again. None: only what no application has seen, to another endpoint.
+    pub retry: Option<Box<Retry>>,
+}
+
+impl Route {
+    /// Where it goes, unless it is answered by the proxy.
+    pub fn split(&self) -> Option<&Split> {
+        match &self.action {
+            Action::Split(split) => Some(split),
+            Action::Redirect(_) | Action::Direct(_) => None,
+        }
+    }
 }
 
 /// All present parts must match.
@@ -33,6 +48,12 @@ pub struct Match {
     pub queries: Vec<NamedMatch>,
     /// On the lower-cased host without a port.
     pub authority: Option<TextMatch>,
+    /// On the method by pattern, where `method` does not say it all.
+    pub method_match: Option<TextMatch>,
+    /// On `http` or `https`.
+    pub scheme: Option<TextMatch>,
+    /// Whether `path`, exact or a prefix, is compared without ASCII case.
+    pub ignore_path_case: bool,
 }
 
 /// A pattern on a named value.
@@ -56,20 +77,42 @@ pub trait RequestView {
     fn method(&self) -> &str;
     /// Host in lower case, without port and trailing dot.
     fn host(&self) -> &str;
+    /// Scheme as the client named it, `http` where it did not.
+    fn scheme(&self) -> &str {
+        "http"
+    }
     /// The values of header `name` (lower case) that are text, in order.
     fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str>;
 }
 
+/// The route that a request takes, and by what.
+#[derive(Clone, Copy, Debug)]
+pub struct Selected<'r> {
+    /// Place of the route in the table.
+    pub index: usize,
+    /// The route.
+    pub route: &'r Route,
+    /// The first of its matches that applies; None where it has none.
+    pub by: Option<&'r Match>,
+}
+
 /// The route of `request`: the first in `routes` (sorted by [`precedence`]) of which any match applies.
-pub fn select<'r>(routes: &'r [Route], request: &impl RequestView) -> Option<&'r Route> {
-    routes.iter().find(|r| r.matches.is_empty() || r.matches.iter().any(|m| m.applies(request)))
+pub fn select<'r>(routes: &'r [Route], request: &impl RequestView) -> Option<Selected<'r>> {
+    routes.iter().enumerate().find_map(|(index, route)| {
+        let by = route.matches.iter().find(|m| m.applies(request));
+        (by.is_some() || route.matches.is_empty()).then_some(Selected { index, route, by })
+    })
 }
 
 impl Match {
     /// Whether each part that is present matches.
     pub fn applies(&self, request: &impl RequestView) -> bool {
-        self.path.as_ref().is_none_or(|p| p.is_match(request.path()))
-            && self.method.as_ref().is_none_or(|m| **m == *request.method())
+        self.path.as_ref().is_none_or(|p| match self.ignore_path_case {
+            true => p.is_match_without_case(request.path()),
+            false => p.is_match(request.path()),
+        }) && self.method.as_ref().is_none_or(|m| **m == *request.method())
+            && self.method_match.as_ref().is_none_or(|m| m.is_match(request.method()))
+            && self.scheme.as_ref().is_none_or(|s| s.is_match(request.scheme()))
             && self.authority.as_ref().is_none_or(|a| a.is_match(request.host()))
             && self.headers.iter().all(|h| any_value_matches(&h.value, request.header(&h.name)) != h.invert)
             && self.queries.iter().all(|q| {

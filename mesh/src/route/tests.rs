@@ -4,6 +4,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{Match, NamedMatch, PathRank, Precedence, RequestView, Route, precedence, query_value, select};
+use crate::config::action::Action;
 use crate::split::Split;
 use crate::text::TextMatch;
 
@@ -67,7 +68,14 @@ impl RequestView for Request {
 }
 
 fn route(name: &str, matches: Vec<Match>) -> Route {
-    Route { name: name.into(), matches, split: Split::new(&[], None, ""), timeout: Some(Duration::from_secs(1)) }
+    Route {
+        name: name.into(),
+        matches,
+        action: Action::Split(Split::new(&[], None, "")),
+        timeout: Some(Duration::from_secs(1)),
+        filters: None,
+        retry: None,
+    }
 }
 
 fn exact(text: &str) -> TextMatch {
@@ -90,7 +98,7 @@ fn on_query(name: &str, value: TextMatch, invert: bool) -> Match {
 fn the_first_route_of_which_any_match_applies_is_taken() {
     let path = |p: &str| Match { path: Some(exact(p)), ..Match::default() };
     let routes = [route("a", vec![path("/a"), path("/b")]), route("b", vec![path("/b")]), route("rest", vec![])];
-    let taken = |p: &str| &*select(&routes, &Request::get(p)).unwrap().name;
+    let taken = |p: &str| &*select(&routes, &Request::get(p)).unwrap().route.name;
     assert_eq!((taken("/a"), taken("/b"), taken("/c")), ("a", "a", "rest"));
     assert!(select(&routes[..2], &Request::get("/c")).is_none());
     assert!(select(&[], &Request::get("/")).is_none());
@@ -104,6 +112,7 @@ fn every_part_of_a_match_must_hold() {
         headers: vec![named("x-user", exact("ann"), false)],
         queries: vec![named("v", exact("2"), false)],
         authority: Some(exact("prodsvc.prod")),
+        ..Match::default()
     };
     let good = Request::get("/shop/a").header("x-user", "ann").query("v=2");
     assert!(one.applies(&good));

@@ -4,12 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::pattern::{self, Subject};
-use super::{At, Faults, each, shown};
+use super::backend::backend;
+use super::{At, Faults, action, each, pattern, route, shown};
 use crate::config::{Backend, Destination, Kind, Protocol};
 use crate::name;
-use crate::route::{Match, Route};
-use crate::split::{Split, SplitKey, Weighted};
+use crate::split::{Split, SplitKey, Traits, Weighted};
 use crate::wire;
 
 /// Of one split.
@@ -17,7 +16,6 @@ const MAX_SHARES: usize = 256;
 /// Of a destination with all its routes.
 const MAX_BACKENDS: usize = 4096;
 pub(super) const MAX_ROUTES: usize = 1024;
-const MAX_MATCHES: usize = 256;
 /// Thirty days: far above any use, far below where adding it to a clock overflows.
 const MAX_TIMEOUT_MS: u64 = 30 * 24 * 3600 * 1000;
 
@@ -34,7 +32,7 @@ pub(super) fn destination(wire: &wire::Destination, at: &At<'_>, faults: &mut Fa
     };
     let within = faults.within(&at.field("routes"), wire.routes.len(), MAX_ROUTES);
     let routes = if within {
-        each(&wire.routes, &at.field("routes"), faults, |r, at, faults| route(r, &indices, at, faults))
+        each(&wire.routes, &at.field("routes"), faults, |r, at, faults| route::route(r, &indices, at, faults))
     } else {
         None
     };
@@ -49,6 +47,7 @@ pub(super) fn destination(wire: &wire::Destination, at: &At<'_>, faults: &mut Fa
         backends: backends?,
         http_only: wire.http_only,
         external: external?,
+        by_name: wire.by_name,
         service_name: wire.service_name.clone(),
         service_namespace: wire.service_namespace.clone(),
     })
@@ -61,6 +60,7 @@ fn kind(wire: i32, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Kind> {
         Ok(Wire::Pod) => Some(Kind::Pod),
         Ok(Wire::Unknown) => Some(Kind::Unknown),
         Ok(Wire::External) => Some(Kind::External),
+        Ok(Wire::Entry) => Some(Kind::Entry),
         Ok(Wire::Unspecified) | Err(_) => {
             faults.add(at, format!("{wire} is not a kind that this proxy knows"));
             None
@@ -68,7 +68,7 @@ fn kind(wire: i32, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Kind> {
     }
 }
 
-fn protocol(wire: i32, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Protocol> {
+pub(super) fn protocol(wire: i32, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Protocol> {
     use wire::Protocol as Wire;
     match Wire::try_from(wire) {
         Ok(Wire::Unspecified) => Some(Protocol::Detect),
@@ -110,21 +110,10 @@ fn backends(wire: &[wire::Backend], at: &At<'_>, faults: &mut Faults<'_>) -> Opt
     }
     let mut seen = HashSet::new();
     each(wire, at, faults, |b, at, faults| {
-        let name = faults.text(&at.field("name"), &b.name, "a name", |n| !n.is_empty());
         if !seen.insert(b.name.as_str()) {
             faults.add(&at.field("name"), format!("`{}` stands here twice", shown(&b.name)));
         }
-        let port = faults.port(&at.field("port"), b.port);
-        let connect_timeout = milliseconds(b.connect_timeout_ms, &at.field("connect_timeout_ms"), faults);
-        Some(Arc::new(Backend {
-            name: name?.into(),
-            service: b.service.clone(),
-            namespace: b.namespace.clone(),
-            port: port?,
-            subset: b.subset.clone(),
-            connect_timeout: connect_timeout?,
-            plaintext: b.plaintext,
-        }))
+        backend(b, at, faults).map(Arc::new)
     })
 }
 
@@ -134,7 +123,7 @@ fn indices(backends: &[wire::Backend]) -> HashMap<&str, usize> {
 }
 
 /// None where the wire says 0.
-fn milliseconds(wire: u64, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Option<Duration>> {
+pub(super) fn milliseconds(wire: u64, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Option<Duration>> {
     if wire > MAX_TIMEOUT_MS {
         faults.add(at, format!("{wire} ms is more than thirty days"));
         return None;
@@ -155,15 +144,11 @@ pub(super) fn split(
     if !faults.within(&list, wire.backends.len(), MAX_SHARES) {
         return None;
     }
-    let mut seen = HashSet::new();
     let weighted = each(&wire.backends, &list, faults, |w, at, faults| {
         let name = &w.backend;
         let index = indices.get(name.as_str()).copied();
         if index.is_none() {
             faults.add(&at.field("backend"), format!("`{}` is not among the destination's backends", shown(name)));
-        }
-        if !seen.insert(name.as_str()) {
-            faults.add(&at.field("backend"), format!("`{}` stands in this split twice", shown(name)));
         }
         if w.effective > w.weight {
             faults.add(&at.field("effective"), format!("{} is more than the weight {}", w.effective, w.weight));
@@ -174,7 +159,20 @@ pub(super) fn split(
         None => Some(None),
         Some(key) => split_key(key, &at.field("key"), faults).map(Some),
     };
-    Some(Split::new(&weighted?, key?, &wire.origin))
+    let traits = each(&wire.backends, &list, faults, traits);
+    let version_header = match wire.version_header.as_str() {
+        "" => Some(None),
+        name => action::changeable(name, &at.field("version_header"), faults).map(Some),
+    };
+    Some(Split::new(&weighted?, key?, &wire.origin).with_traits(traits?, version_header?.as_deref()))
+}
+
+fn traits(wire: &wire::Weighted, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Traits> {
+    let request = action::header_changes(wire.request_headers.as_ref(), &at.field("request_headers"), faults);
+    let response = action::header_changes(wire.response_headers.as_ref(), &at.field("response_headers"), faults);
+    let is_version = |v: &str| v.len() <= 253 && v.bytes().all(|b| b.is_ascii_graphic());
+    let version = faults.text(&at.field("version"), &wire.version, "a version as a header can carry it", is_version);
+    Some(Traits { version: version?.into(), request: request?, response: response? })
 }
 
 fn split_key(wire: &wire::SplitKey, at: &At<'_>, faults: &mut Faults<'_>) -> Option<SplitKey> {
@@ -188,48 +186,5 @@ fn split_key(wire: &wire::SplitKey, at: &At<'_>, faults: &mut Faults<'_>) -> Opt
         Some(Kind::SourceIdentity(true)) => Some(SplitKey::SourceIdentity),
         Some(Kind::SourceIdentity(false)) => faults.none(at.field("source_identity"), "must be true"),
         None => faults.none(*at, "has no kind, or one that this proxy does not know"),
-    }
-}
-
-fn route(wire: &wire::Route, indices: &HashMap<&str, usize>, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Route> {
-    let name = faults.text(&at.field("name"), &wire.name, "a name", |n| !n.is_empty());
-    let within = faults.within(&at.field("matches"), wire.matches.len(), MAX_MATCHES);
-    let matches = if within { each(&wire.matches, &at.field("matches"), faults, one_match) } else { None };
-    let split = match &wire.action {
-        Some(wire::route::Action::Split(split)) => self::split(split, indices, &at.field("split"), faults),
-        Some(_) | None => faults.none(at.field("action"), "is missing or of a kind that this proxy does not know"),
-    };
-    let timeout = milliseconds(wire.timeout_ms, &at.field("timeout_ms"), faults);
-    Some(Route { name: name?.into(), matches: matches?, split: split?, timeout: timeout? })
-}
-
-/// A match that asks for nothing is refused: `matches` is left empty to mean every request.
-pub(super) fn one_match(wire: &wire::Match, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Match> {
-    if *wire == wire::Match::default() {
-        faults.add(at, "asks for nothing that this proxy knows; leave `matches` empty to mean every request");
-        return None;
-    }
-    let path = optional(wire.path.as_ref(), Subject::Path, &at.field("path"), faults);
-    let authority = optional(wire.authority.as_ref(), Subject::Host, &at.field("authority"), faults);
-    let method = match wire.method.as_str() {
-        "" => Some(None),
-        method => pattern::method(method, &at.field("method"), faults).map(|m| Some(m.into_boxed_str())),
-    };
-    faults.within(&at.field("headers"), wire.headers.len(), MAX_MATCHES);
-    faults.within(&at.field("queries"), wire.queries.len(), MAX_MATCHES);
-    let headers = each(&wire.headers, &at.field("headers"), faults, pattern::header);
-    let queries = each(&wire.queries, &at.field("queries"), faults, pattern::query);
-    Some(Match { path: path?, method: method?, headers: headers?, queries: queries?, authority: authority? })
-}
-
-fn optional(
-    wire: Option<&wire::StringMatch>,
-    subject: Subject,
-    at: &At<'_>,
-    faults: &mut Faults<'_>,
-) -> Option<Option<crate::text::TextMatch>> {
-    match wire {
-        None => Some(None),
-        Some(wire) => pattern::pattern(wire, subject, at, faults).map(Some),
     }
 }

@@ -96,6 +96,6 @@ pub(super) fn method(name: &str, at: &At<'_>, faults: &mut Faults<'_>) -> Option
 }
 
 /// `token` of RFC 9110 section 5.6.2.
-fn is_token(text: &str) -> bool {
+pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }

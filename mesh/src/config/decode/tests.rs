@@ -10,6 +10,7 @@ use crate::wire::resource::Body;
 use crate::wire::route::Action;
 use crate::wire::{split_key, string_match};
 
+mod actions;
 mod ugly;
 
 fn resource(name: &str, body: Body) -> wire::Resource {
@@ -170,6 +171,10 @@ fn a_workload_is_decoded_whole() {
     assert_eq!(&*w.inbound.probes[0].query, "full=1");
 }
 
+fn backend_at(split: &crate::split::Split, point: u64) -> usize {
+    split.pick(point).unwrap().backend
+}
+
 #[test]
 fn a_destination_is_decoded_whole() {
     let Ok(Resource::Destination(d)) = decode_destination(destination()) else { panic!("not a destination") };
@@ -178,7 +183,7 @@ fn a_destination_is_decoded_whole() {
         ("prodsvc.prod:80", Kind::Service, Protocol::Http1, true)
     );
     let split = d.split.as_ref().unwrap();
-    assert_eq!((split.total(), split.pick(9), split.pick(10), &*split.origin), (100, Some(0), Some(1), "dev/canary"));
+    assert_eq!((split.total(), backend_at(split, 9), backend_at(split, 10), &*split.origin), (100, 0, 1, "dev/canary"));
     let route = &d.routes[0];
     assert_eq!((&*route.name, route.timeout.unwrap().as_millis()), ("dev/canary#0", 1500));
     let one = &route.matches[0];
@@ -287,7 +292,7 @@ proptest! {
         if let Ok(resource) = <wire::Resource as prost::Message>::decode(&*encoded)
             && let Ok(Resource::Destination(d)) = decode(&resource)
         {
-            for split in d.routes.iter().map(|r| &r.split).chain(&d.split) {
+            for split in d.routes.iter().filter_map(|r| r.split()).chain(&d.split) {
                 prop_assert!(split.backends().iter().all(|b| *b < d.backends.len()));
             }
         }

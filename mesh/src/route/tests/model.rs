@@ -129,6 +129,7 @@ impl Rule {
                 Host::Exact(h) => exact(h),
                 Host::Below(h) => TextMatch::Suffix(h.into()),
             }),
+            ..Match::default()
         };
         route(&self.index.to_string(), vec![one])
     }
@@ -198,20 +199,20 @@ proptest! {
             .collect();
         prop_assert!(best.len() <= 1 && best.is_empty() == holding.is_empty(), "the model itself is a total order");
         let routes = sorted(&rules);
-        let selected = select(&routes, &request).map(|r| r.name.to_string());
+        let selected = select(&routes, &request).map(|s| s.route.name.to_string());
         prop_assert_eq!(selected, best.first().map(|r| r.index.to_string()));
     }
 
     #[test]
     fn a_rule_that_does_not_match_changes_nothing(rules in rules(), request in requests()) {
         let holding: Vec<Rule> = rules.iter().filter(|r| r.holds(&request)).cloned().collect();
-        let name = |routes: &[Route]| select(routes, &request).map(|r| r.name.clone());
+        let name = |routes: &[Route]| select(routes, &request).map(|s| s.route.name.clone());
         prop_assert_eq!(name(&sorted(&rules)), name(&sorted(&holding)));
     }
 
     #[test]
     fn the_order_in_which_rules_are_read_changes_nothing(rules in rules().prop_shuffle(), request in requests()) {
-        let name = |rules: &[Rule]| select(&sorted(rules), &request).map(|r| r.name.clone());
+        let name = |rules: &[Rule]| select(&sorted(rules), &request).map(|s| s.route.name.clone());
         let mut other = rules.clone();
         other.sort_by_key(|r| r.index);
         prop_assert_eq!(name(&rules), name(&other));
