@@ -7,6 +7,8 @@ mod catalog;
 mod duration;
 mod egress;
 mod examine;
+mod external;
+mod gateway;
 mod limit;
 mod lookup;
 mod lowered;
@@ -136,7 +138,8 @@ pub fn compile(resources: &Arc<Resources>, settings: &Settings) -> Model {
 pub fn compile_after(before: Option<&Model>, resources: &Arc<Resources>, settings: &Settings) -> Model {
     let found = resources.found.iter().filter(|(key, _)| gateway::concerns(resources, key)).flat_map(|(_, all)| all);
     let mut problems: Vec<Problem> = resources.reported.iter().chain(found).cloned().collect();
-    let catalog = catalog::Catalog::new(resources, settings);
+    let mut catalog = catalog::Catalog::new(resources, settings);
+    catalog.add_entries(external::Entries::new(resources, &catalog, settings, &mut problems));
     catalog.examine(&mut problems);
     alias::examine(&catalog, settings, &mut problems);
     let mut rules = rules::Rules::new(resources, &catalog, settings, &mut problems);
@@ -271,7 +274,6 @@ impl Model {
         let labels = pod.map(|p| p.meta.labels.clone()).unwrap_or_default();
         let (mode, ports) = self.peers.of(&client.namespace, &labels);
         let default = if self.settings.default_allow { wire::Verdict::Allow } else { wire::Verdict::Deny };
-        let egress = if self.settings.egress_allow { wire::Egress::Allow } else { wire::Egress::Deny };
         let probes = pod.map(|p| p.probes.as_slice()).unwrap_or_default();
         wire::Workload {
             namespace: client.namespace.clone(),

@@ -191,7 +191,7 @@ impl Inbound {
 pub fn authorize(inbound: &Inbound, peer: &Peer, port: u16, request: &impl RequestView) -> Decision {
     if peer.id().is_none() {
         // Kubelet has no identity, so no policy could name it: the exact probe passes whatever the policies say.
-        if inbound.probes.iter().any(|p| p.is_this(port, request)) {
+        if is_probe(inbound, peer, port, request) {
             return Decision::Allow(Permit { by: None });
         }
         if inbound.mode(port) == MtlsMode::Strict {
@@ -215,6 +215,11 @@ impl Probe {
         };
         is_method && path == request.path() && *self.query == *request.query()
     }
+}
+
+/// Whether the request is a probe of kubelet's, which passes whatever policies and limits say.
+pub fn is_probe(inbound: &Inbound, peer: &Peer, port: u16, request: &impl RequestView) -> bool {
+    peer.id().is_none() && inbound.probes.iter().any(|p| p.is_this(port, request))
 }
 
 /// Judges one TCP connection to the application's `port`.

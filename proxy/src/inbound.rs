@@ -21,6 +21,7 @@ use crate::access_log::AccessLog;
 use crate::connect::{self, CONNECT_TIMEOUT, Upstream};
 use crate::drain::Drain;
 use crate::endpoint::EndpointState;
+use crate::limit::Limits;
 use crate::metrics::{DirectionLabels, Metrics, Peers, Series};
 use crate::relay::{Io, Prefixed};
 use crate::reply::Refusal;
@@ -57,6 +58,8 @@ pub struct Inbound {
     pub habits: Mutex<HashMap<u16, Arc<Habit>>>,
     /// Metric handles by peer.
     pub series: Mutex<HashMap<Option<SpiffeId>, Arc<Series>>>,
+    /// Counts of requests.
+    pub limits: Limits,
 }
 
 /// One inbound connection, once its peer is known.

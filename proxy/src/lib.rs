@@ -14,6 +14,7 @@ pub mod guarded;
 pub mod headers;
 pub mod identity;
 pub mod inbound;
+pub mod limit;
 pub mod metrics;
 pub mod outbound;
 pub mod pool;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
+use causeway_mesh::limit::Limit;
 use causeway_mesh::policy;
 use clap::Parser;
 use prometheus_client::registry::Registry;
@@ -21,6 +22,7 @@ use crate::args::{Cli, Command, LogFormat, ProxyArgs};
 use crate::discovery::{self, Snapshot};
 use crate::drain::{Drain, Phase};
 use crate::inbound::Inbound;
+use crate::limit::Limits;
 use crate::metrics::{ListenerLabels, Metrics};
 use crate::outbound::{self, Outbound};
 use crate::target::Targets;
@@ -192,8 +194,9 @@ impl Data {
             own: self.own.clone(),
             own_ports,
             apps: Mutex::new(HashMap::new()),
-            habits: Default::default(),
+            habits: Mutex::default(),
             series: Mutex::new(HashMap::new()),
+            limits: Limits::default(),
         });
         let shared = Arc::clone(&outbound);
         self.spawn(accept::bind(args.outbound).context("--outbound")?, "outbound", move |accepted| {
@@ -276,6 +279,13 @@ impl Own {
             Some(workload) => Arc::clone(&workload.inbound),
             None => Arc::clone(self.closed.get_or_init(|| Arc::new(policy::Inbound::closed()))),
         }
+    }
+
+    /// Limits of the requests that the workload takes.
+    pub fn limits(&self) -> Option<Arc<[Arc<Limit>]>> {
+        let snapshot = self.snapshot.borrow();
+        let limits = snapshot.workload.as_ref().map(|w| &w.limits).filter(|l| !l.is_empty());
+        limits.map(Arc::clone)
     }
 
     /// Whether a configuration is in force.

@@ -14,7 +14,7 @@ const MAX_HOPS: usize = 8;
 pub(super) enum Target {
     /// A Service that is no alias.
     Service(Name),
-    /// A name of the outside.
+    /// A name of the outside, which a ServiceEntry may name too.
     Outside(String),
     /// A Service that does not exist, a loop, or a name that must not be reached this way.
     Nowhere,

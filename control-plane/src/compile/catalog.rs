@@ -1,5 +1,6 @@
 //! The Services and Pods by every name and address that traffic may use for them, and the endpoints of each Service port.
 
+use super::external::{Entries, Listed};
 use super::{Name, Settings};
 use crate::index::Resources;
 use crate::problem::{Problem, Severity};
@@ -31,6 +32,10 @@ pub(super) struct Catalog {
     /// None: several pods claim the address, so it names none of them.
     by_pod_ip: BTreeMap<IpAddr, Option<Arc<Pod>>>,
     members: BTreeMap<(Name, u16), Vec<Member>>,
+    /// Zones of pods as EndpointSlices tell them.
+    zones: BTreeMap<Name, String>,
+    /// Hosts of the outside, which stand among the Services too.
+    pub(super) entries: Entries,
     trust_domain: String,
 }
 
@@ -48,6 +53,13 @@ impl Catalog {
             }
             for ip in pod.ips.iter().filter(|ip| is_usable(**ip)) {
                 catalog.by_pod_ip.entry(*ip).and_modify(|p| *p = None).or_insert_with(|| Some(Arc::clone(pod)));
+            }
+        }
+        for slice in resources.endpoint_slices.values() {
+            for endpoint in slice.endpoints.iter().filter(|e| !e.zone.is_empty()) {
+                let Some(pod) = &endpoint.pod else { continue };
+                let pod = (slice.meta.key.namespace.clone(), pod.clone());
+                catalog.zones.entry(pod).or_insert_with(|| endpoint.zone.clone());
             }
         }
         let mut slices: BTreeMap<Name, Vec<&EndpointSlice>> = BTreeMap::new();
@@ -70,6 +82,17 @@ impl Catalog {
             catalog.services.insert(name, Arc::clone(service));
         }
         catalog
+    }
+
+    /// Takes over the hosts of ServiceEntries, which may have the addresses of pods.
+    pub(super) fn add_entries(&mut self, (entries, listed): (Entries, Vec<Listed>)) {
+        for Listed { name, service, members } in listed {
+            for (port, members) in members {
+                self.members.insert((name.clone(), port), sorted(members));
+            }
+            self.services.insert(name, Arc::new(service));
+        }
+        self.entries = entries;
     }
 
     /// Reports ports whose target no pod has.
@@ -124,9 +147,16 @@ impl Catalog {
             workload_name: pod.workload_name.clone(),
             pod: pod.meta.key.name.clone(),
             namespace: pod.meta.key.namespace.clone(),
-            zone: pod.zone.clone(),
+            zone: self.zone(pod).to_owned(),
+            region: pod.region.clone(),
             ..wire::Endpoint::default()
         }
+    }
+
+    /// Zone of the pod's node, empty where unknown: its own label says it, else an EndpointSlice that holds it.
+    pub(super) fn zone<'a>(&'a self, pod: &'a Pod) -> &'a str {
+        let told = || self.zones.get(&(pod.meta.key.namespace.clone(), pod.meta.key.name.clone()));
+        if pod.zone.is_empty() { told().map_or("", String::as_str) } else { &pod.zone }
     }
 
     /// SPIFFE ID of the pod's proxy; empty where it has none, and for a port that is reached past it.
@@ -184,6 +214,7 @@ impl Catalog {
         if !from.zone.is_empty() {
             endpoint.zone.clone_from(&from.zone);
         }
+        endpoint.for_zones.clone_from(&from.for_zones);
         let hostname = match (from.hostname.as_str(), pod) {
             ("", Some(pod)) => hostname(pod),
             (hostname, _) => hostname.to_owned(),
@@ -254,7 +285,7 @@ fn hostname(pod: &Pod) -> String {
 }
 
 /// Addresses that can be no endpoint. Link-local ones are the node's metadata service; loopback is a laptop's.
-fn is_usable(address: IpAddr) -> bool {
+pub(super) fn is_usable(address: IpAddr) -> bool {
     let is_link_local = match address {
         IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
         IpAddr::V6(ip) => ip.is_unicast_link_local(),

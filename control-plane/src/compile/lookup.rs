@@ -1,7 +1,8 @@
 //! What one destination is for one client: finds the Service, alias or pod that a text names and puts its routes together.
 
 use super::alias::{self, Target};
-use super::catalog::{Catalog, protocol};
+use super::catalog::{Catalog, Member, protocol};
+use super::external::Entry;
 use super::lowered::Weighted;
 use super::matching::Viewer;
 use super::routes::{Picked, PickedTls, Routes};
@@ -50,9 +51,14 @@ impl<'a> Lookup<'a> {
     }
 
     fn unknown(&self) -> wire::Destination {
+        self.not_known(false)
+    }
+
+    fn not_known(&self, by_name: bool) -> wire::Destination {
         wire::Destination {
             canonical: self.text.to_owned(),
             kind: Kind::Unknown.into(),
+            by_name,
             ..wire::Destination::default()
         }
     }
@@ -60,29 +66,80 @@ impl<'a> Lookup<'a> {
     fn address(&self, ip: IpAddr, port: u16) -> wire::Destination {
         match self.catalog().cluster_ip(ip) {
             Some(service) => self.service(service, port),
-            None => self.pod(ip, port),
+            None if self.catalog().pod_at(ip).is_some() => self.pod(ip, port),
+            None => self.outside_at(ip, port),
+        }
+    }
+
+    /// An address outside of the mesh. Where it is of no ServiceEntry, the name that a connection carries may be.
+    fn outside_at(&self, ip: IpAddr, port: u16) -> wire::Destination {
+        let (entries, namespace) = (&self.catalog().entries, &self.client.namespace);
+        let Some((name, entry, at)) = entries.at(ip, port, namespace, self.catalog()) else {
+            return self.not_known(entries.may_be_named(port, namespace, self.catalog()));
+        };
+        let text = name::subscription(&ip.to_string(), port);
+        let asked = entry.goes_where_asked().then_some((text.as_str(), &*text));
+        self.entry(name, entry, at, asked, None)
+    }
+
+    /// A host of the outside by its name.
+    fn outside(&self, host: &str, port: u16) -> Option<wire::Destination> {
+        let (name, entry) = self.catalog().entries.of_host(host, &self.client.namespace)?;
+        let is_port = self.catalog().services.get(name)?.ports.iter().any(|p| p.port == port);
+        is_port.then(|| self.entry(name, entry, port, None, Some(host)))
+    }
+
+    /// A port of a ServiceEntry; `whole` is the name of a backend that is one address, and that address.
+    fn entry(
+        &self,
+        name: &Name,
+        entry: &Entry,
+        port: u16,
+        whole: Option<(&str, &str)>,
+        host: Option<&str>,
+    ) -> wire::Destination {
+        let found = self.catalog().services.get(name).and_then(|s| Some((s, s.ports.iter().find(|p| p.port == port)?)));
+        let Some((service, at)) = found else { return self.unknown() };
+        let mut backend = self.model.world().backend(name, port, "", &self.client.namespace);
+        entry.complete(&mut backend, host);
+        if let Some((name, address)) = whole {
+            name.clone_into(&mut backend.name);
+            backend.dns = vec![address.to_owned()];
+        }
+        self.takes_part([entry.key()]);
+        let host = host.unwrap_or(&name.1);
+        wire::Destination {
+            canonical: name::subscription(host, port),
+            kind: Kind::Entry.into(),
+            service_name: name.1.clone(),
+            ..self.routed(service, at, name, &backend)
         }
     }
 
     fn host(&self, host: &str, port: u16) -> wire::Destination {
         let settings = &self.model.settings;
         let Some(found) = name::service(host, &self.client.namespace, &settings.cluster_domain) else {
-            return self.unknown();
+            return self.outside(host, port).unwrap_or_else(|| self.unknown());
         };
         let service = (found.namespace, found.service);
+        if !self.catalog().services.contains_key(&service)
+            && let Some(outside) = self.outside(host, port)
+        {
+            return outside;
+        }
         if let Some(hostname) = found.pod {
             return self.member(&service, &hostname, port);
         }
         match alias::follow(&service, self.catalog(), settings) {
             Target::Service(service) => self.service(&service, port),
-            Target::Outside(external) => wire::Destination {
+            Target::Outside(external) => self.outside(&external, port).unwrap_or_else(|| wire::Destination {
                 canonical: format!("{}.{}:{port}", service.1, service.0),
                 kind: Kind::External.into(),
                 external: name::subscription(&external, port),
                 service_name: service.1,
                 service_namespace: service.0,
                 ..wire::Destination::default()
-            },
+            }),
             Target::Nowhere => self.unknown(),
         }
     }
@@ -91,7 +148,10 @@ impl<'a> Lookup<'a> {
     fn member(&self, name: &Name, hostname: &str, port: u16) -> wire::Destination {
         let Some(service) = self.catalog().services.get(name).filter(|s| s.headless) else { return self.unknown() };
         let members = service.ports.iter().flat_map(|p| self.catalog().members(name, p.port));
-        let found = members.into_iter().find(|m| m.hostname == hostname).map(|m| m.address);
+        // A pod without a host name of its own is its address with dashes, as SRV records name it.
+        let is_meant =
+            |m: &&Member| m.hostname == hostname || m.address.to_string().replace(['.', ':'], "-") == hostname;
+        let found = members.into_iter().find(is_meant).map(|m| m.address);
         found.map_or_else(|| self.unknown(), |ip| self.pod(ip, port))
     }
 
@@ -211,6 +271,7 @@ impl<'a> Lookup<'a> {
             service_name: service.meta.key.name.clone(),
             service_namespace: service.meta.key.namespace.clone(),
             tls_routes,
+            by_name: false,
         }
     }
 
@@ -272,9 +333,12 @@ pub(super) fn prefetch(model: &Model, client: &Client) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for (ns, name) in routed.chain(own) {
         let Some(service) = model.catalog.services.get(&(ns.clone(), name.clone())) else { continue };
+        if name.starts_with('*') {
+            continue;
+        }
         let host = match service.cluster_ips.first() {
             Some(ip) => ip.to_string(),
-            None => format!("{name}.{ns}.svc.{}", model.settings.cluster_domain),
+            None => super::scope::full(&(ns, name), &model.settings),
         };
         all.extend(service.ports.iter().map(|p| causeway_mesh::name::subscription(&host, p.port)));
     }

@@ -4,6 +4,7 @@
 use super::previous::Good;
 use super::routes::Routes;
 use super::rules::Rules;
+use super::gateway::{self, Parents};
 use super::{Client, Model, Name, Settings, lookup};
 use crate::index::Resources;
 use crate::problem::{Problem, Severity};
@@ -30,6 +31,8 @@ pub struct Subject {
     pub hosts: Vec<String>,
     /// What is wrong with the latest version, sorted.
     pub problems: Vec<Problem>,
+    /// Of a route of the Gateway API: what it attaches to.
+    pub parents: Option<Parents>,
     /// Differs whenever what is in force differs: another object, another generation, other errors. Equal on every
     /// replica that has read the same.
     pub version: u64,
@@ -59,6 +62,15 @@ pub(super) fn subjects(compiled: &Compiled<'_>) -> Subjects {
     put(&mut all, resources.peer_authentications.values());
     put(&mut all, resources.service_entries.values());
     put(&mut all, resources.rate_limit_policies.values());
+    put(&mut all, resources.http_routes.values());
+    put(&mut all, resources.grpc_routes.values());
+    put(&mut all, resources.tcp_routes.values());
+    put(&mut all, resources.tls_routes.values());
+    for (key, parents) in gateway::parents(resources) {
+        if let Some(subject) = all.get_mut(key) {
+            subject.parents = Some(parents);
+        }
+    }
     for (key, held) in compiled.held.into_iter().flatten() {
         if let Some(subject) = all.get_mut(key) {
             subject.in_force = Some(held.meta.generation);
@@ -68,7 +80,7 @@ pub(super) fn subjects(compiled: &Compiled<'_>) -> Subjects {
     for (key, generation) in resources.refused.iter().filter(|(key, _)| is_ours(key.kind)) {
         all.entry(Arc::new(key.clone())).or_default().generation = *generation;
     }
-    let full = |(namespace, name): &Name| format!("{name}.{namespace}.svc.{}", compiled.settings.cluster_domain);
+    let full = |name: &Name| super::scope::full(name, compiled.settings);
     let named = compiled.routes.attached().flat_map(|(service, a)| {
         let keys = a.resource.delegates.iter().map(|m| &m.key).chain([&a.meta().key]);
         keys.map(move |key| (service, key))
@@ -102,7 +114,7 @@ fn is_ours(kind: Kind) -> bool {
             | Kind::PeerAuthentication
             | Kind::ServiceEntry
             | Kind::RateLimitPolicy
-    )
+    ) || gateway::is_route(kind)
 }
 
 fn put<'a, S: Serialize + 'a>(all: &mut Subjects, resources: impl Iterator<Item = &'a Arc<Custom<S>>>) {

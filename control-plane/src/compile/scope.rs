@@ -94,16 +94,26 @@ pub(super) enum Host {
 pub(super) fn resolve(host: &str, namespace: &str, catalog: &Catalog, settings: &Settings) -> Host {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     if let Some(suffix) = host.strip_prefix('*') {
-        let full = |(ns, name): &Name| format!("{name}.{ns}.svc.{}", settings.cluster_domain);
-        return Host::Wildcard(catalog.services.keys().filter(|s| full(s).ends_with(suffix)).cloned().collect());
+        let is_meant = |name: &&Name| full(name, settings).ends_with(suffix);
+        return Host::Wildcard(catalog.services.keys().filter(is_meant).cloned().collect());
     }
+    let outside = || {
+        let entry = catalog.entries.of_host(&host, namespace);
+        entry.filter(|(name, _)| name.1 == host).map_or(Host::Unknown, |(name, _)| Host::Service(name.clone()))
+    };
     match name::service(&host, namespace, &settings.cluster_domain) {
         Some(found) if found.pod.is_none() => {
             let name = (found.namespace, found.service);
-            if catalog.services.contains_key(&name) { Host::Service(name) } else { Host::Unknown }
+            if catalog.services.contains_key(&name) { Host::Service(name) } else { outside() }
         }
-        _ => Host::Unknown,
+        _ => outside(),
     }
+}
+
+/// Name in full: of a Service in the cluster, or a host of the outside.
+pub(super) fn full((namespace, name): &Name, settings: &Settings) -> String {
+    // No name of a Service has a dot, every host of a ServiceEntry has one.
+    if name.contains('.') { name.clone() } else { format!("{name}.{namespace}.svc.{}", settings.cluster_domain) }
 }
 
 /// Whether a resource with this `exportTo` is seen by clients of namespace `client`.

@@ -101,7 +101,7 @@ impl<'a> World<'a> {
         let found: Option<Found<'_>> =
             if subset.is_empty() { None } else { self.rules.subset(service, subset, client) };
         let connection = self.rules.connection(service, subset, client);
-        wire::Backend {
+        let mut backend = wire::Backend {
             name: backend_name(service, port, subset, found.map_or("", |f| f.consumer)),
             service: service.1.clone(),
             namespace: service.0.clone(),
@@ -110,7 +110,11 @@ impl<'a> World<'a> {
             connect_timeout_ms: connection.connect_timeout_ms,
             plaintext: connection.plaintext,
             ..wire::Backend::default()
+        };
+        if let Some(entry) = self.catalog.entries.get(service) {
+            entry.complete(&mut backend, None);
         }
+        backend
     }
 }
 
@@ -219,7 +223,7 @@ impl Splits<'_> {
 
     fn weighted(&mut self, backend: wire::Backend, weight: u32) -> wire::Weighted {
         // What is broken takes its share, and answers with an error.
-        let is_used = !backend.broken.is_empty() || (self.is_ready)(&backend.name);
+        let is_used = !backend.broken.is_empty() || !backend.dns.is_empty() || (self.is_ready)(&backend.name);
         let effective = if is_used { weight } else { 0 };
         let name = backend.name.clone();
         if !self.backends.iter().any(|b| b.name == name) {

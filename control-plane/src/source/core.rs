@@ -105,6 +105,7 @@ fn slice(slice: discovery::EndpointSlice, meta: Meta) -> EndpointSlice {
             pod: e.target_ref.filter(|t| t.kind.as_deref() == Some("Pod")).and_then(|t| t.name),
             zone: e.zone.unwrap_or_default(),
             hostname: e.hostname.unwrap_or_default(),
+            for_zones: e.hints.and_then(|h| h.for_zones).unwrap_or_default().into_iter().map(|z| z.name).collect(),
         }
     });
     EndpointSlice { meta, service, ports, endpoints: endpoints.collect() }
@@ -160,6 +161,7 @@ fn pod(pod: k8s::Pod, meta: Meta) -> Pod {
         workload_name,
         meshed: labels.get(crate::inject::INJECTED_LABEL).is_some_and(|v| v == "true"),
         zone: labels.get("topology.kubernetes.io/zone").cloned().unwrap_or_default(),
+        region: labels.get("topology.kubernetes.io/region").cloned().unwrap_or_default(),
         host_network: spec.host_network.unwrap_or_default(),
         meta,
     }

@@ -160,6 +160,8 @@ pub struct SliceEndpoint {
     pub zone: String,
     /// DNS host name within a headless Service.
     pub hostname: String,
+    /// `hints.forZones`; none: all.
+    pub for_zones: Vec<String>,
 }
 
 /// `v1 Pod`
@@ -194,6 +196,8 @@ pub struct Pod {
     pub meshed: bool,
     /// Topology zone, empty where unknown.
     pub zone: String,
+    /// Topology region, empty where unknown.
+    pub region: String,
     /// `spec.hostNetwork`: its address is the node's, so it has no identity of its own.
     pub host_network: bool,
 }

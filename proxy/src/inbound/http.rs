@@ -20,6 +20,7 @@ use crate::clock;
 use crate::connect::{self, CONNECT_TIMEOUT};
 use crate::guarded::{STAND_IN_METHOD, Verdict};
 use crate::headers::{self, HOP_HTTP1, View, XFCC};
+use crate::limit::Told;
 use crate::metrics::Exchange;
 use crate::pool::{self, Lease};
 use crate::relay::Io;
@@ -127,18 +128,32 @@ async fn judge_and_forward(
         text => name::host_port(text).map_err(|e| Refusal::new(Reject::BadRequest, format!("host: {e}")))?,
     };
     headers::normalise(&mut parts)?;
-    let permit = {
+    let (permit, told) = {
         let policy = conn.inbound.own.inbound();
         let view = View { parts: &parts, host: &parsed.host, path: parts.uri.path() };
         match authorize(&policy, &conn.peer, conn.app.address().port(), &view) {
-            Decision::Allow(permit) => permit,
+            Decision::Allow(permit) => (permit, count(conn, &policy, &view)?),
             Decision::Deny(why) => return Err(denied(&policy, &why)),
         }
     };
     if let (Some(line), Some(by)) = (&mut account.line, permit.by()) {
         line.route = format!("policy {by}");
     }
-    forward(conn, permit, parts, body, &authority, verdict, account).await
+    let mut response = forward(conn, permit, parts, body, &authority, verdict, account).await?;
+    if let Some(told) = told {
+        told.write(response.headers_mut());
+    }
+    Ok(response)
+}
+
+/// Counts the request against the limits of the workload. Kubelet's probes are not counted: a busy pod is not a dead one.
+fn count(conn: &Conn, policy: &policy::Inbound, view: &View<'_>) -> Result<Option<Told>, Refusal> {
+    let Some(limits) = conn.inbound.own.limits() else { return Ok(None) };
+    let port = conn.app.address().port();
+    if policy::is_probe(policy, &conn.peer, port, view) {
+        return Ok(None);
+    }
+    conn.inbound.limits.admit(&limits, conn.peer.id(), port, view)
 }
 
 /// Sends the request to the application. Only who holds a permit can call this.

@@ -110,6 +110,7 @@ impl Shape for Builtin {
                 ("conditions", All),
                 ("hostname", All),
                 ("zone", All),
+                ("hints", Fields(&[("forZones", All)])),
                 ("targetRef", Fields(&[("kind", All), ("name", All), ("namespace", All)])),
             ]),
         ),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::pattern::{self, Subject};
-use super::{At, Faults, each};
+use super::{At, Faults, each, limit};
 use crate::config::{TrustBundle, Workload};
 use crate::path;
 use crate::policy::{Inbound, MtlsMode, Operation, Policy, Principal, Probe, Rule, Source};
@@ -45,6 +45,10 @@ pub(super) fn workload(wire: &wire::Workload, at: &At<'_>, faults: &mut Faults<'
         Ok(wire::Egress::Deny) => Some(false),
         _ => faults.none(at.field("egress"), "must say allow or deny"),
     };
+    let limits = match &wire.inbound {
+        Some(inbound) => limit::limits(&inbound.limits, &at.field("inbound").field("limits"), faults),
+        None => None,
+    };
     Some(Workload {
         namespace: namespace?,
         pod: pod?,
@@ -53,6 +57,9 @@ pub(super) fn workload(wire: &wire::Workload, at: &At<'_>, faults: &mut Faults<'
         cluster_domain: domain?,
         labels: wire.labels.clone(),
         inbound: Arc::new(inbound?),
+        limits: limits?.into(),
+        zone: wire.zone.clone(),
+        region: wire.region.clone(),
         egress_allowed: egress_allowed?,
     })
 }
