@@ -22,6 +22,7 @@ mod routes;
 mod rules;
 mod scope;
 mod split;
+mod traffic;
 mod virtual_service;
 
 use crate::index::Resources;
@@ -180,7 +181,7 @@ pub fn compile_after(before: Option<&Model>, resources: &Arc<Resources>, setting
         uid: p.meta.uid.clone(),
         finished: p.finished,
     };
-    let distinctions = part::Distinctions::of(&routes);
+    let distinctions = part::Distinctions::of(&routes, &rules);
     Model {
         backends: backends(&catalog, &rules),
         headless: headless(&catalog),
@@ -220,7 +221,7 @@ fn backends(catalog: &catalog::Catalog, rules: &rules::Rules) -> BTreeMap<String
             // The rule that wins comes first, as in the lookup.
             let key = split::backend_name(name, port.port, &subset.name, consumer);
             let winner = rules
-                .subset(name, &subset.name, consumer)
+                .subset(name, &subset.name, rules::Consumer::any(consumer))
                 .filter(|f| f.consumer == consumer)
                 .map_or(subset, |f| f.subset);
             all.entry(key).or_insert_with(|| endpoints(name, port.port, Some(winner)));

@@ -12,6 +12,7 @@ mod api;
 mod event;
 mod gather;
 mod keeper;
+mod parents;
 mod replicas;
 
 pub use gather::{Missing, Other, Sum, sum};
@@ -34,7 +35,9 @@ const MAX_MESSAGE: usize = 2_000;
 const MAX_HOSTS: usize = 256;
 
 /// Codes of problems that are about what a resource names, with the reason that the condition gives.
-const REFERENCES: [(&str, &str); 8] = [
+const REFERENCES: [(&str, &str); 10] = [
+    ("reference_not_permitted", "RefNotPermitted"),
+    ("unsupported_backend", "InvalidKind"),
     ("unknown_host", "HostNotFound"),
     ("unknown_service", "BackendNotFound"),
     ("unknown_port", "BackendNotFound"),
@@ -69,7 +72,7 @@ pub fn of(facts: &Facts<'_>) -> Status {
     let conditions = [(ACCEPTED, accepted(subject)), (RESOLVED, resolved(subject)), (PROGRAMMED, programmed(facts))];
     let hosts = subject.hosts.iter().take(MAX_HOSTS).cloned().collect();
     Status {
-        conditions: conditions.map(|(kind, judged)| condition(kind, judged, facts)).into(),
+        conditions: conditions.map(|(kind, judged)| condition(kind, judged, facts, &facts.previous.conditions)).into(),
         observed_generation: Some(subject.generation),
         acked: Some(acked),
         total: Some(total),
@@ -81,8 +84,9 @@ pub fn of(facts: &Facts<'_>) -> Status {
 /// Status, reason, message.
 type Judged = (&'static str, &'static str, String);
 
-fn condition(kind: &str, (status, reason, message): Judged, facts: &Facts<'_>) -> Condition {
-    let before = facts.previous.conditions.iter().find(|c| c.type_ == kind).filter(|c| c.status == status);
+/// `written` are the conditions as they are now: one whose status stays keeps the time of its last transition.
+fn condition(kind: &str, (status, reason, message): Judged, facts: &Facts<'_>, written: &[Condition]) -> Condition {
+    let before = written.iter().find(|c| c.type_ == kind).filter(|c| c.status == status);
     let now = || Time(Timestamp::from_second(facts.now).unwrap_or_default());
     Condition {
         type_: kind.to_owned(),
@@ -240,11 +244,12 @@ pub fn generation(status: &Status) -> Option<i64> {
 
 /// Whether two statuses differ in more than figures and words.
 pub fn differs_much(a: &Status, b: &Status) -> bool {
-    let gist = |s: &Status| -> Vec<(String, String, String, Option<i64>)> {
-        let of = |c: &Condition| (c.type_.clone(), c.status.clone(), c.reason.clone(), c.observed_generation);
-        s.conditions.iter().map(of).collect()
-    };
-    gist(a) != gist(b)
+    gist(&a.conditions) != gist(&b.conditions)
+}
+
+/// Conditions without their words and times.
+fn gist(conditions: &[Condition]) -> Vec<(&str, &str, &str, Option<i64>)> {
+    conditions.iter().map(|c| (&*c.type_, &*c.status, &*c.reason, c.observed_generation)).collect()
 }
 
 #[cfg(test)]

@@ -213,8 +213,8 @@ pub(super) struct Distinctions {
 }
 
 impl Distinctions {
-    pub(super) fn of(routes: &Routes) -> Self {
-        let mut found = Self::default();
+    pub(super) fn of(routes: &Routes, rules: &Rules) -> Self {
+        let mut found = Self { labels: rules.looks_at_labels, ..Self::default() };
         for client in routes.all.iter().flat_map(|r| r.clients()) {
             found.labels |= !client.labels.is_empty();
             found.account |= client.account.is_some();

@@ -40,16 +40,16 @@ fn compiled(events: Vec<Event>, settings: &Settings) -> Model {
     compile(&Arc::new(resources), settings)
 }
 
-fn model(text: &str) -> Model {
+pub(in crate::compile) fn model(text: &str) -> Model {
     compiled(events(text), &Settings::default())
 }
 
-fn client(namespace: &str) -> Client {
+pub(in crate::compile) fn client(namespace: &str) -> Client {
     Client { namespace: namespace.into(), account: "web".into(), pod: "web".into() }
 }
 
 /// Problems that are more than a note, as `code field`.
-fn found(model: &Model) -> Vec<String> {
+pub(in crate::compile) fn found(model: &Model) -> Vec<String> {
     use crate::problem::Severity;
     let catalogue = include_str!("../../../docs/problems.md");
     for problem in model.problems() {
@@ -64,23 +64,23 @@ fn kind(found: &wire::Destination) -> Kind {
 }
 
 /// `(backend, weight, effective)`
-fn shares(split: &wire::Split) -> Vec<(&str, u32, u32)> {
+pub(in crate::compile) fn shares(split: &wire::Split) -> Vec<(&str, u32, u32)> {
     split.backends.iter().map(|w| (w.backend.as_str(), w.weight, w.effective)).collect()
 }
 
-fn split_of(route: &wire::Route) -> &wire::Split {
+pub(in crate::compile) fn split_of(route: &wire::Route) -> &wire::Split {
     let Some(wire::route::Action::Split(split)) = &route.action else { panic!("{route:?}") };
     split
 }
 
-fn pod(namespace: &str, name: &str, ip: &str, labels: &str) -> String {
+pub(in crate::compile) fn pod(namespace: &str, name: &str, ip: &str, labels: &str) -> String {
     format!(
         "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: {namespace}, labels: {{causeway.dev/injected: \"true\", {labels}}}}}\n\
          spec: {{serviceAccountName: {name}-sa, containers: [{{name: c, ports: [{{name: web, containerPort: 8080}}]}}]}}\nstatus: {{podIP: {ip}}}\n"
     )
 }
 
-fn service(namespace: &str, name: &str, spec: &str) -> String {
+pub(in crate::compile) fn service(namespace: &str, name: &str, spec: &str) -> String {
     format!(
         "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{{spec}}}\n"
     )

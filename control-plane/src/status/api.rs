@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use causeway_crds as crds;
 use causeway_crds::Status;
+use causeway_crds::gateway::GROUP as GATEWAY_GROUP;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Client;
@@ -15,8 +16,10 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::event::Notice;
+use super::parents::{CONTROLLER, ParentStatus};
 use super::{ACCEPTED, PROGRAMMED, RESOLVED};
 use crate::clock;
+use crate::compile::is_route;
 use crate::kubernetes::{ANSWER_DEADLINE, NAME, is_status};
 use crate::source::{Key, Kind};
 
@@ -26,8 +29,12 @@ pub const OWN_GROUP: &str = "causeway.dev";
 const PAGE: u32 = 500;
 /// How long it is remembered that a foreign kind is not there.
 const REDISCOVER: Duration = Duration::from_secs(30);
-/// Kinds of Istio's whose status says the same, where they are installed.
-const FOREIGN: [(&str, Kind); 5] = [
+/// Kinds of Istio's whose status says the same, and routes of the Gateway API, where they are installed.
+const FOREIGN: [(&str, Kind); 9] = [
+    (GATEWAY_GROUP, Kind::HTTPRoute),
+    (GATEWAY_GROUP, Kind::GRPCRoute),
+    (GATEWAY_GROUP, Kind::TCPRoute),
+    (GATEWAY_GROUP, Kind::TLSRoute),
     ("networking.istio.io", Kind::VirtualService),
     ("networking.istio.io", Kind::DestinationRule),
     ("networking.istio.io", Kind::ServiceEntry),
@@ -40,8 +47,10 @@ const FOREIGN: [(&str, Kind); 5] = [
 pub struct Written {
     /// `metadata.uid`
     pub uid: String,
-    /// Our part of its status.
+    /// Our part of its status; of a route of the Gateway API, the conditions of its first parent.
     pub status: Status,
+    /// Our part of the status of a route of the Gateway API.
+    pub parents: Vec<ParentStatus>,
 }
 
 /// How a write ended.
@@ -95,6 +104,11 @@ impl Statuses {
                     Ok(list) => list,
                     // Taken away meanwhile.
                     Err(error) if is_status(&error, 404) => break,
+                    // An older role beside a newer control plane: what is written is not known, and is written anew.
+                    Err(error) if is_status(&error, 403) => {
+                        tracing::warn!(group, ?kind, %error, "the status of a kind may not be read");
+                        break;
+                    }
                     Err(error) => return Err(format!("listing {kind:?}s of {group}: {error}")),
                 };
                 for object in &list.items {
@@ -136,19 +150,26 @@ impl Statuses {
     }
 
     /// Writes our part of the status of the resource that has this uid.
-    pub async fn write(&self, key: &Key, resource: &ApiResource, uid: &str, status: &Status) -> Outcome {
+    pub async fn write(&self, key: &Key, resource: &ApiResource, written: &Written) -> Outcome {
+        let Written { uid, status, parents } = written;
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.namespace, resource);
         let write = async {
             let patch = if key.group == OWN_GROUP {
                 own_patch(uid, status)
             } else {
-                foreign_patch(&api.get(&key.name).await?, status)
+                let object = api.get(&key.name).await?;
+                if !uid.is_empty() && object.metadata.uid.as_deref() != Some(uid) {
+                    // Another object of the same name; the source will say so too.
+                    return Ok(false);
+                }
+                if is_route(key.kind) { route_patch(&object, parents) } else { foreign_patch(&object, status) }
             };
             let params = PatchParams { field_manager: Some(NAME.to_owned()), ..PatchParams::default() };
-            api.patch_status(&key.name, &params, &Patch::Merge(&patch)).await.map(drop)
+            api.patch_status(&key.name, &params, &Patch::Merge(&patch)).await.map(|_| true)
         };
         match timeout(ANSWER_DEADLINE, write).await {
-            Ok(Ok(())) => Outcome::Done,
+            Ok(Ok(true)) => Outcome::Done,
+            Ok(Ok(false)) => Outcome::Gone,
             Ok(Err(error)) if is_status(&error, 404) => Outcome::Gone,
             // Ours is another object now; a foreign one was changed in between and is read anew.
             Ok(Err(error)) if is_status(&error, 409) && key.group == OWN_GROUP => Outcome::Gone,
@@ -211,13 +232,19 @@ fn key(group: &str, kind: Kind, object: &DynamicObject) -> Key {
 
 /// Our part of what is written; what is not understood is written anew.
 fn written(object: &DynamicObject, is_own: bool) -> Written {
+    let parents: Vec<ParentStatus> = entries(object).filter_map(|entry| serde_json::from_value(entry).ok()).collect();
+    let parents: Vec<_> = parents.into_iter().filter(|p| p.controller_name == CONTROLLER).collect();
+    if let Some(first) = parents.first() {
+        let status = Status { conditions: first.conditions.clone(), ..Status::default() };
+        return Written { uid: object.metadata.uid.clone().unwrap_or_default(), status, parents };
+    }
     let status = object.data.get("status").cloned().unwrap_or_default();
     let mut status: Status = serde_json::from_value(status).unwrap_or_default();
     status.conditions.retain(is_ours);
     if !is_own {
         status = Status { conditions: status.conditions, ..Status::default() };
     }
-    Written { uid: object.metadata.uid.clone().unwrap_or_default(), status }
+    Written { uid: object.metadata.uid.clone().unwrap_or_default(), status, parents }
 }
 
 fn is_ours(condition: &Condition) -> bool {
@@ -248,11 +275,54 @@ fn foreign_patch(object: &DynamicObject, status: &Status) -> Value {
     })
 }
 
+/// What all controllers say of a route's parents.
+fn entries(object: &DynamicObject) -> impl Iterator<Item = Value> {
+    let there = object.data.pointer("/status/parents").and_then(Value::as_array).cloned();
+    there.unwrap_or_default().into_iter()
+}
+
+/// Our parents beside those of other controllers; the version keeps it from undoing what somebody else writes.
+fn route_patch(object: &DynamicObject, ours: &[ParentStatus]) -> Value {
+    let is_mine = |entry: &Value| entry.get("controllerName").and_then(Value::as_str) == Some(CONTROLLER);
+    let others = entries(object).filter(|entry| !is_mine(entry));
+    let parents: Vec<Value> = others.chain(ours.iter().map(|p| json!(p))).collect();
+    json!({
+        "metadata": { "resourceVersion": object.metadata.resource_version },
+        "status": { "parents": parents },
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[test]
+    fn what_other_controllers_say_of_a_route_stays_as_it_is() {
+        let gateway = json!({ "parentRef": { "name": "edge" }, "controllerName": "example.com/edge", "x": 1 });
+        let stale = json!({ "parentRef": { "name": "gone" }, "controllerName": CONTROLLER, "conditions": [] });
+        let object: DynamicObject = serde_json::from_value(json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "metadata": { "name": "r", "namespace": "dev", "uid": "u", "resourceVersion": "7" },
+            "status": { "parents": [gateway, stale] },
+        }))
+        .unwrap();
+        let found = written(&object, false);
+        assert_eq!(found.parents.iter().map(|p| p.parent_ref.name.as_str()).collect::<Vec<_>>(), ["gone"]);
+        let parent_ref = json!({ "group": "", "kind": "Service", "name": "shop", "port": 80 });
+        let ours = ParentStatus {
+            parent_ref: serde_json::from_value(parent_ref.clone()).unwrap(),
+            controller_name: CONTROLLER.to_owned(),
+            conditions: Vec::new(),
+        };
+        let patch = route_patch(&object, &[ours]);
+        let parents = patch["status"]["parents"].as_array().unwrap();
+        assert_eq!((parents.len(), &parents[0]), (2, &gateway));
+        assert_eq!((&parents[1]["parentRef"], &parents[1]["controllerName"]), (&parent_ref, &json!(CONTROLLER)));
+        assert_eq!(patch["metadata"]["resourceVersion"], "7");
+        assert_eq!(route_patch(&object, &[])["status"]["parents"], json!([gateway]));
+    }
 
     #[test]
     fn foreign_conditions_stay() {

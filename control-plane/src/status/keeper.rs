@@ -14,11 +14,12 @@ use tokio::sync::watch;
 use super::api::{OWN_GROUP, Outcome, Statuses, Written};
 use super::event::{Notice, notices};
 use super::gather::{Missing, sum};
+use super::parents::{self, ParentStatus, differ_much};
 use super::replicas::{Replicas, places};
 use super::{Facts, PROGRAMMED, differs_much, found, generation, of};
 use crate::ca::Authority;
 use crate::clock;
-use crate::compile::Subject;
+use crate::compile::{Subject, is_route};
 use crate::index::Resources;
 use crate::publish::{Progress, Publisher, View};
 use crate::source::Key;
@@ -76,8 +77,8 @@ struct Known {
 struct Write {
     key: Arc<Key>,
     resource: ApiResource,
-    uid: String,
-    status: Status,
+    /// As it is to be.
+    written: Written,
     notices: Vec<Notice>,
 }
 
@@ -192,26 +193,28 @@ async fn due(statuses: &mut Statuses, look: &Look, known: &mut HashMap<Key, Know
         let sum = sum(key, subject.version, &look.own, &look.others, &look.missing);
         let previous = &entry.written.status;
         let facts = Facts { subject, sum: &sum, previous, holds: holds(entry, subject, now), now: clock::unix_now() };
-        let status = fitting(key, of(&facts));
+        let to_be = fitting(key, &facts, &entry.written.parents);
         // Whether it would be without the grace.
         let is_in_force = found(&of(&Facts { holds: false, ..facts }), PROGRAMMED).is_some_and(|(s, _)| s == "True");
         entry.behind_since = if is_in_force { None } else { entry.behind_since.or(Some(now)) };
         if is_in_force {
             entry.programmed = Some(subject.version);
         }
-        if status == entry.written.status || entry.not_before.is_some_and(|at| at > now) {
+        let before = &entry.written;
+        let is_same = to_be.status == before.status && to_be.parents == before.parents;
+        if is_same || entry.not_before.is_some_and(|at| at > now) {
             continue;
         }
-        let is_much = differs_much(&status, &entry.written.status);
+        let is_much = differs_much(&to_be.status, &before.status) || differ_much(&to_be.parents, &before.parents);
         let [quiet, awaited] = FIGURES;
         let pause = if is_in_force { quiet } else { awaited };
         if !is_much && entry.at.is_some_and(|at| now.duration_since(at) < pause) {
             continue;
         }
-        if is_much { much.push((key, subject, status)) } else { little.push((key, subject, status)) }
+        if is_much { much.push((key, to_be)) } else { little.push((key, to_be)) }
     }
     let mut writes = Vec::new();
-    for (key, subject, status) in much.into_iter().chain(little).take(WRITES) {
+    for (key, to_be) in much.into_iter().chain(little).take(WRITES) {
         let resource = match statuses.resource(&key.group, key.kind).await {
             Ok(Some(resource)) => resource,
             Ok(None) => continue,
@@ -221,15 +224,25 @@ async fn due(statuses: &mut Statuses, look: &Look, known: &mut HashMap<Key, Know
             }
         };
         let before = known.get(&**key).map(|k| k.written.status.clone()).unwrap_or_default();
-        let notices = notices(&before, &status);
-        writes.push(Write { key: Arc::clone(key), resource, uid: subject.uid.clone(), status, notices });
+        let notices = notices(&before, &to_be.status);
+        writes.push(Write { key: Arc::clone(key), resource, written: to_be, notices });
     }
     writes
 }
 
-/// What the kind has room for: a foreign one, for the conditions alone.
-fn fitting(key: &Key, status: Status) -> Status {
-    if key.group == OWN_GROUP { status } else { Status { conditions: status.conditions, ..Status::default() } }
+/// What is to be written, as far as the kind has room for it: a foreign one, for the conditions alone; a route of the
+/// Gateway API, for conditions of each of its parents. `before` is what is written of these.
+fn fitting(key: &Key, facts: &Facts<'_>, before: &[ParentStatus]) -> Written {
+    let uid = facts.subject.uid.clone();
+    if is_route(key.kind) {
+        let parents = parents::of(facts, before);
+        let conditions = parents.first().map(|p| p.conditions.clone()).unwrap_or_default();
+        return Written { uid, status: Status { conditions, ..Status::default() }, parents };
+    }
+    let status = of(facts);
+    let is_own = key.group == OWN_GROUP;
+    let status = if is_own { status } else { Status { conditions: status.conditions, ..Status::default() } };
+    Written { uid, status, parents: Vec::new() }
 }
 
 /// Whether it was in force everywhere a moment ago and nothing of it has changed since.
@@ -243,7 +256,7 @@ fn holds(known: &Known, subject: &Subject, now: Instant) -> bool {
 
 async fn write(statuses: &Statuses, writes: Vec<Write>, known: &mut HashMap<Key, Known>, purse: &mut Purse) {
     let attempts = writes.into_iter().map(|write| async move {
-        let outcome = statuses.write(&write.key, &write.resource, &write.uid, &write.status).await;
+        let outcome = statuses.write(&write.key, &write.resource, &write.written).await;
         (write, outcome)
     });
     let done: Vec<_> = futures_util::stream::iter(attempts).buffer_unordered(AT_ONCE).collect().await;
@@ -251,12 +264,13 @@ async fn write(statuses: &Statuses, writes: Vec<Write>, known: &mut HashMap<Key,
         let Some(entry) = known.get_mut(&*write.key) else { continue };
         match outcome {
             Outcome::Done => {
-                entry.written.status = write.status;
+                let uid = write.written.uid.clone();
+                entry.written = write.written;
                 (entry.at, entry.not_before) = (Some(clock::now()), None);
                 let generation = generation(&entry.written.status).unwrap_or_default();
                 for notice in &write.notices {
                     if purse.takes() {
-                        statuses.tell(&write.key, &write.resource, &write.uid, generation, notice).await;
+                        statuses.tell(&write.key, &write.resource, &uid, generation, notice).await;
                     }
                 }
             }
