@@ -48,7 +48,7 @@ pub struct PortTrafficPolicy {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LoadBalancer {
-    /// `LEAST_REQUEST`, `ROUND_ROBIN`, `RANDOM` or `PASSTHROUGH`.
+    /// `PEAK_EWMA` (the default), `LEAST_REQUEST`, `ROUND_ROBIN` or `RANDOM`.
     #[schemars(length(max = 32))]
     pub simple: Option<String>,
     /// By a hash of the request.
@@ -86,6 +86,8 @@ pub struct ConsistentHash {
     pub http_cookie: Option<HttpCookie>,
     /// Of the client's address.
     pub use_source_ip: Option<bool>,
+    /// Of the identity of the calling workload.
+    pub use_source_identity: Option<bool>,
     /// Of this query parameter.
     #[schemars(length(max = 256))]
     pub http_query_parameter_name: Option<String>,
@@ -217,12 +219,16 @@ pub struct Keepalive {
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpPool {
     /// Most requests that wait for a connection.
+    #[schemars(range(min = 0))]
     pub http1_max_pending_requests: Option<i64>,
     /// Most requests at a time.
+    #[schemars(range(min = 0))]
     pub http2_max_requests: Option<i64>,
     /// Most requests on one connection.
+    #[schemars(range(min = 0))]
     pub max_requests_per_connection: Option<i64>,
     /// Most retries at a time.
+    #[schemars(range(min = 0))]
     pub max_retries: Option<i64>,
     /// Longest idle time of a connection.
     #[schemars(length(max = 32))]
@@ -233,6 +239,7 @@ pub struct HttpPool {
     /// Whether the client's protocol is kept.
     pub use_client_protocol: Option<bool>,
     /// Most streams on one connection.
+    #[schemars(range(min = 0))]
     pub max_concurrent_streams: Option<i64>,
 }
 
@@ -250,6 +257,7 @@ pub struct OutlierDetection {
     #[serde(rename = "consecutive5xxErrors")]
     pub consecutive_5xx_errors: Option<u32>,
     /// Older form of `consecutive5xxErrors`.
+    #[schemars(range(min = 0))]
     pub consecutive_errors: Option<i64>,
     /// Time between looks.
     #[schemars(length(max = 32))]
@@ -263,6 +271,9 @@ pub struct OutlierDetection {
     /// Share of healthy endpoints below which none is left out, in percent.
     #[schemars(range(min = 0, max = 100))]
     pub min_health_percent: Option<u32>,
+    /// An endpoint whose latency is so many percent of the median of all is left out. At least 150.
+    #[schemars(range(min = 150, max = 100_000))]
+    pub latency_percent: Option<u32>,
 }
 
 /// TLS to the endpoints.

@@ -6,6 +6,7 @@ use super::external::Entry;
 use super::lowered::Weighted;
 use super::matching::Viewer;
 use super::routes::{Picked, PickedTls, Routes};
+use super::rules::Consumer;
 use super::split::Splits;
 use super::{Client, Model, Name};
 use crate::source::resource::{Service, ServicePort};
@@ -15,6 +16,9 @@ use causeway_mesh::wire::{self, destination::Kind};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+
+/// Of a pod that is not known.
+static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
 
 /// What is the same for the whole of one lookup.
 pub(super) struct Lookup<'a> {
@@ -48,6 +52,13 @@ impl<'a> Lookup<'a> {
 
     fn catalog(&self) -> &'a Catalog {
         &self.model.catalog
+    }
+
+    fn consumer(&self) -> Consumer<'a> {
+        Consumer {
+            namespace: &self.client.namespace,
+            labels: Some(self.model.labels(self.client).unwrap_or(&NO_LABELS)),
+        }
     }
 
     fn unknown(&self) -> wire::Destination {
@@ -100,7 +111,7 @@ impl<'a> Lookup<'a> {
     ) -> wire::Destination {
         let found = self.catalog().services.get(name).and_then(|s| Some((s, s.ports.iter().find(|p| p.port == port)?)));
         let Some((service, at)) = found else { return self.unknown() };
-        let mut backend = self.model.world().backend(name, port, "", &self.client.namespace);
+        let mut backend = self.model.world().backend(name, port, "", self.consumer());
         entry.complete(&mut backend, host);
         if let Some((name, address)) = whole {
             name.clone_into(&mut backend.name);
@@ -165,17 +176,18 @@ impl<'a> Lookup<'a> {
             port: port.into(),
             ..wire::Backend::default()
         };
-        if let Some((service, at)) = self.model.headless.get(&(ip, port))
-            && let Some(found) = self.catalog().services.get(service)
+        if let Some((of, at)) = self.model.headless.get(&(ip, port))
+            && let Some(found) = self.catalog().services.get(of)
             && let Some(at) = found.ports.iter().find(|p| p.port == *at)
         {
-            let own = self.model.world().backend(service, at.port, "", &self.client.namespace);
-            let backend =
-                wire::Backend { plaintext: own.plaintext, connect_timeout_ms: own.connect_timeout_ms, ..backend };
+            let own = self.model.world().backend(of, at.port, "", self.consumer());
+            // As its Service is reached, but at one address.
+            let wire::Backend { namespace, port, service, .. } = backend;
+            let backend = wire::Backend { name: name.clone(), namespace, port, service, ..own };
             return wire::Destination {
                 canonical: name,
                 kind: Kind::Pod.into(),
-                ..self.routed(found, at, service, &backend)
+                ..self.routed(found, at, of, &backend)
             };
         }
         let mut splits = self.splits(port, &|_| true);
@@ -197,7 +209,7 @@ impl<'a> Lookup<'a> {
             |p: &&ServicePort| self.catalog().members(name, p.port).iter().any(|m| m.endpoint.port == u32::from(port));
         let by_target = || service.ports.iter().filter(|_| service.headless).find(listens);
         let Some(at) = by_number.or_else(by_target) else { return self.unknown() };
-        let backend = self.model.world().backend(name, at.port, "", &self.client.namespace);
+        let backend = self.model.world().backend(name, at.port, "", self.consumer());
         self.routed(service, at, name, &backend)
     }
 
@@ -205,7 +217,7 @@ impl<'a> Lookup<'a> {
     where
         'a: 's,
     {
-        Splits { world: self.model.world(), client: &self.client.namespace, asked, is_ready, backends: Vec::new() }
+        Splits { world: self.model.world(), client: self.consumer(), asked, is_ready, backends: Vec::new() }
     }
 
     /// A Service port with its routes; `default` is where traffic goes that no route takes.
@@ -213,12 +225,11 @@ impl<'a> Lookup<'a> {
         let declared = protocol(at);
         let is_bytes = matches!(declared, wire::Protocol::Tcp | wire::Protocol::Tls);
         let is_http = matches!(declared, wire::Protocol::Http1 | wire::Protocol::Http2);
-        let none = BTreeMap::new();
         let pod = self.catalog().pods.get(&(self.client.namespace.clone(), self.client.pod.clone()));
         let viewer = Viewer {
             namespace: &self.client.namespace,
             account: &self.client.account,
-            labels: self.model.labels(self.client).unwrap_or(&none),
+            labels: self.model.labels(self.client).unwrap_or(&NO_LABELS),
             addresses: pod.map(|p| p.ips.as_slice()).unwrap_or_default(),
             destinations: &service.cluster_ips,
         };
@@ -227,7 +238,7 @@ impl<'a> Lookup<'a> {
             |backend: &str| backend == default.name && default.service.is_empty() || self.model.is_ready(backend);
         let mut splits = self.splits(at.port, &is_ready);
         let takes_effect = |route: &[Weighted], meta: &Meta| {
-            self.model.world().takes_effect(route, &meta.key.namespace, at.port, &self.client.namespace)
+            self.model.world().takes_effect(route, &meta.key.namespace, at.port, self.consumer())
         };
         let picked = if is_bytes { Vec::new() } else { routes.http(name, viewer, at.port) };
         let http: Vec<wire::Route> = picked
@@ -257,7 +268,7 @@ impl<'a> Lookup<'a> {
         };
         let services = splits.backends.iter().map(|b| (b.namespace.clone(), b.service.clone()));
         for service in services.chain([name.clone()]).collect::<BTreeSet<_>>() {
-            self.takes_part(self.model.rules.seen_by(&service, &self.client.namespace).map(|m| &m.key));
+            self.takes_part(self.model.rules.seen_by(&service, self.consumer()).map(|m| &m.key));
         }
         wire::Destination {
             canonical: format!("{}.{}:{}", name.1, name.0, at.port),

@@ -1,10 +1,10 @@
 //! Which resources of the user's API take part in what a client holds, and which version of each is in force. What becomes
 //! of that on the proxies is left to `publish`, what is written about it to `status`.
 
+use super::gateway::{self, Parents};
 use super::previous::Good;
 use super::routes::Routes;
 use super::rules::Rules;
-use super::gateway::{self, Parents};
 use super::{Client, Model, Name, Settings, lookup};
 use crate::index::Resources;
 use crate::problem::{Problem, Severity};

@@ -2,25 +2,64 @@
 
 use super::alias::{self, Target};
 use super::catalog::{Catalog, Member, selects};
-use super::duration;
 use super::previous::named_subsets;
 use super::routes::Routes;
-use super::scope::{Attached, Host, Scoped, is_exported, resolve};
+use super::scope::{Attached, Described, Host, Scoped, is_exported, resolve};
+use super::traffic::{Policies, Traffic};
+use super::virtual_service::Report;
 use super::{Name, Settings};
 use crate::index::Resources;
 use crate::problem::{Problem, Severity};
 use crate::source::Meta;
 use crate::source::resource::DestinationRule;
 use causeway_crds::destination_rule::Subset;
-use causeway_crds::traffic_policy::{TlsMode, TrafficPolicy};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 #[derive(Debug, Default)]
 pub(super) struct Rules {
-    by_service: BTreeMap<Name, Scoped<DestinationRule>>,
+    by_service: BTreeMap<Name, Scoped<Rule>>,
     /// Subsets that routes name and that no rule defines any more: `(service, consumer or empty, subset)`.
     kept: BTreeMap<(Name, String, String), Subset>,
+    /// Whether some rule is for pods with certain labels only.
+    pub(super) looks_at_labels: bool,
+}
+
+/// A DestinationRule with its traffic policies as the wire wants them.
+#[derive(Debug)]
+pub(super) struct Rule {
+    written: Arc<DestinationRule>,
+    policies: Policies,
+    /// Labels of the clients that it holds for, all of its own namespace; None: everybody who sees it.
+    selector: Option<BTreeMap<String, String>>,
+}
+
+impl Described for Rule {
+    fn meta(&self) -> &Meta {
+        &self.written.meta
+    }
+}
+
+impl Rule {
+    /// Subsets of rules for certain clients are left out: a backend of one name cannot differ between clients.
+    fn subsets(&self) -> &[Subset] {
+        if self.selector.is_some() { &[] } else { &self.written.spec.subsets }
+    }
+}
+
+/// The client as rules see it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Consumer<'a> {
+    pub(super) namespace: &'a str,
+    /// Of its pod; None: any pod of the namespace.
+    pub(super) labels: Option<&'a BTreeMap<String, String>>,
+}
+
+impl<'a> Consumer<'a> {
+    /// Whoever is in this namespace.
+    pub(super) fn any(namespace: &'a str) -> Self {
+        Self { namespace, labels: None }
+    }
 }
 
 /// A subset as one client sees it.
@@ -29,14 +68,6 @@ pub(super) struct Found<'a> {
     pub(super) subset: &'a Subset,
     /// Namespace of a consumer's rule, empty for the producer's.
     pub(super) consumer: &'a str,
-}
-
-/// How connections are made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Connection {
-    /// 0: the proxy's default.
-    pub(super) connect_timeout_ms: u64,
-    pub(super) plaintext: bool,
 }
 
 impl Rules {
@@ -53,6 +84,10 @@ impl Rules {
                 continue;
             }
             examine(rule, problems);
+            let policies = Policies::new(&mut Report { meta, problems }, &rule.spec);
+            let selector = rule.spec.workload_selector.as_ref().map(|s| s.match_labels.clone());
+            rules.looks_at_labels |= selector.is_some();
+            let lowered = Arc::new(Rule { written: Arc::clone(rule), policies, selector });
             let host = &rule.spec.host;
             let names = match resolve(host, &meta.key.namespace, catalog, settings) {
                 Host::Service(name) => vec![name],
@@ -67,7 +102,7 @@ impl Rules {
             };
             for name in names {
                 let (is_exact, host_length) = (!host.starts_with('*'), host.len());
-                let attached = Attached { resource: Arc::clone(rule), port: None, is_exact, host_length };
+                let attached = Attached { resource: Arc::clone(&lowered), port: None, is_exact, host_length };
                 rules.by_service.entry(name.clone()).or_default().attach(&name, attached);
             }
         }
@@ -80,11 +115,14 @@ impl Rules {
         for scoped in self.by_service.values() {
             for list in std::iter::once(&scoped.producer).chain(scoped.consumers.values()) {
                 for (at, later) in list.iter().enumerate().skip(1) {
-                    let first = list[..at].iter().find(|a| a.is_exact == later.is_exact);
+                    // Rules for different clients are meant to differ.
+                    let first = list[..at]
+                        .iter()
+                        .find(|a| a.is_exact == later.is_exact && a.resource.selector == later.resource.selector);
                     let Some(first) = first else { continue };
-                    for (index, subset) in later.resource.spec.subsets.iter().enumerate() {
+                    for (index, subset) in later.resource.subsets().iter().enumerate() {
                         let earlier =
-                            list[..at].iter().find(|a| a.resource.spec.subsets.iter().any(|s| s.name == subset.name));
+                            list[..at].iter().find(|a| a.resource.subsets().iter().any(|s| s.name == subset.name));
                         if let Some(earlier) = earlier {
                             let message = format!(
                                 "subset `{}` is already defined by {}, which wins",
@@ -101,7 +139,8 @@ impl Rules {
                             ));
                         }
                     }
-                    if first.resource.spec.traffic_policy.is_some() && later.resource.spec.traffic_policy.is_some() {
+                    let has_policy = |a: &Attached<Rule>| a.resource.written.spec.traffic_policy.is_some();
+                    if has_policy(first) && has_policy(later) {
                         let message =
                             format!("{} has a traffic policy for the same Service and wins", first.meta().key);
                         let field = "spec.trafficPolicy";
@@ -118,37 +157,42 @@ impl Rules {
         }
     }
 
-    fn seen<'a>(&'a self, service: &Name, client: &str) -> impl Iterator<Item = (&'a Attached<DestinationRule>, bool)> {
-        let lists = self.by_service.get(service).map(|s| s.seen_by(client)).unwrap_or_default();
-        let client = client.to_owned();
-        lists
-            .into_iter()
-            .zip([true, false])
-            .flat_map(|(list, is_consumer)| {
-                // An exact host before a wildcard.
-                let exact = list.iter().filter(|a| a.is_exact);
-                exact.chain(list.iter().filter(|a| !a.is_exact)).map(move |a| (a, is_consumer))
-            })
-            .filter(move |(a, _)| is_exported(&a.resource.spec.export_to, a.meta(), &client))
+    fn seen<'a>(&'a self, service: &Name, client: Consumer<'_>) -> impl Iterator<Item = (&'a Attached<Rule>, bool)> {
+        let mut all: Vec<(&'a Attached<Rule>, bool)> = Vec::new();
+        let lists = self.by_service.get(service).map(|s| s.seen_by(client.namespace)).unwrap_or_default();
+        for (list, is_consumer) in lists.into_iter().zip([true, false]) {
+            let from = all.len();
+            let holds = |a: &&Attached<Rule>| {
+                let is_selected = a.resource.selector.as_ref().is_none_or(|selector| {
+                    a.meta().key.namespace == client.namespace
+                        && client.labels.is_none_or(|labels| selects(selector, labels))
+                });
+                is_selected && is_exported(&a.resource.written.spec.export_to, a.meta(), client.namespace)
+            };
+            all.extend(list.iter().filter(holds).map(|a| (a, is_consumer)));
+            // What is for certain clients comes first, then an exact host before a wildcard; else the oldest.
+            all[from..].sort_by_key(|(a, _)| (a.resource.selector.is_none(), !a.is_exact));
+        }
+        all.into_iter()
     }
 
-    /// The rules of `service` that hold for clients of namespace `client`.
-    pub(super) fn seen_by(&self, service: &Name, client: &str) -> impl Iterator<Item = &Meta> {
+    /// The rules of `service` that hold for the client.
+    pub(super) fn seen_by(&self, service: &Name, client: Consumer<'_>) -> impl Iterator<Item = &Meta> {
         self.seen(service, client).map(|(rule, _)| rule.meta())
     }
 
     /// Every rule with the Services that it is about.
-    pub(super) fn attached(&self) -> impl Iterator<Item = (&Name, &Attached<DestinationRule>)> {
+    pub(super) fn attached(&self) -> impl Iterator<Item = (&Name, &Attached<Rule>)> {
         self.by_service.iter().flat_map(|(service, scoped)| {
             let all = scoped.producer.iter().chain(scoped.consumers.values().flatten());
             all.map(move |a| (service, a))
         })
     }
 
-    /// The subset `name` of `service` as clients of namespace `client` see it.
-    pub(super) fn subset<'a>(&'a self, service: &Name, name: &str, client: &str) -> Option<Found<'a>> {
+    /// The subset `name` of `service` as the client sees it.
+    pub(super) fn subset<'a>(&'a self, service: &Name, name: &str, client: Consumer<'_>) -> Option<Found<'a>> {
         let live = self.seen(service, client).find_map(|(rule, is_consumer)| {
-            let (index, subset) = rule.resource.spec.subsets.iter().enumerate().find(|(_, s)| s.name == name)?;
+            let (index, subset) = rule.resource.subsets().iter().enumerate().find(|(_, s)| s.name == name)?;
             if rule.meta().is_unsupported(&format!("spec.subsets[{index}]")) && is_broken(rule, index) {
                 return None;
             }
@@ -159,7 +203,7 @@ impl Rules {
             let key = (service.clone(), consumer.to_owned(), name.to_owned());
             self.kept.get_key_value(&key).map(|((_, consumer, _), subset)| Found { subset, consumer })
         };
-        live.or_else(|| kept(client)).or_else(|| kept(""))
+        live.or_else(|| kept(client.namespace)).or_else(|| kept(""))
     }
 
     /// Keeps the labels of every subset that `routes` name and that only the rules `before` define.
@@ -167,8 +211,8 @@ impl Rules {
         for (host, namespace, subset) in named_subsets(routes) {
             let Host::Service(service) = resolve(host, namespace, catalog, settings) else { continue };
             let Target::Service(service) = alias::follow(&service, catalog, settings) else { continue };
-            if self.subset(&service, subset, namespace).is_none()
-                && let Some(found) = before.subset(&service, subset, namespace)
+            if self.subset(&service, subset, Consumer::any(namespace)).is_none()
+                && let Some(found) = before.subset(&service, subset, Consumer::any(namespace))
             {
                 let key = (service, found.consumer.to_owned(), subset.to_owned());
                 self.kept.insert(key, found.subset.clone());
@@ -178,25 +222,19 @@ impl Rules {
 
     /// Whether some rule that a client of `client` sees defines the subset, usable or not.
     pub(super) fn names_subset(&self, service: &Name, name: &str, client: &str) -> bool {
-        self.seen(service, client).any(|(rule, _)| rule.resource.spec.subsets.iter().any(|s| s.name == name))
+        self.seen(service, Consumer::any(client))
+            .any(|(rule, _)| rule.resource.subsets().iter().any(|s| s.name == name))
     }
 
-    /// How clients of `client` connect: the first policy that says so. The client's own rules come before those of the
-    /// Service's namespace; within a rule the subset comes before the whole.
-    pub(super) fn connection(&self, service: &Name, subset: &str, client: &str) -> Connection {
-        let of_rule = |rule: &Attached<DestinationRule>| {
-            let spec = &rule.resource.spec;
-            let of_subset = spec.subsets.iter().find(|s| !subset.is_empty() && s.name == subset);
-            [of_subset.and_then(|s| s.traffic_policy.clone()), spec.traffic_policy.clone()]
+    /// How the client connects: of each part the first policy that has it. The client's own rules come before those of
+    /// the Service's namespace; within a rule the subset comes before the whole.
+    pub(super) fn traffic(&self, service: &Name, subset: &str, port: u16, client: Consumer<'_>) -> Traffic {
+        let of_rule = |rule: &Attached<Rule>| {
+            let subsets = rule.resource.subsets();
+            let at = subsets.iter().position(|s| !subset.is_empty() && s.name == subset);
+            rule.resource.policies.of(at, port)
         };
-        let policies: Vec<TrafficPolicy> = self.seen(service, client).flat_map(|(r, _)| of_rule(r)).flatten().collect();
-        let timeout =
-            policies.iter().find_map(|p| p.connection_pool.as_ref()?.tcp.as_ref()?.connect_timeout.as_deref());
-        let tls = policies.iter().find_map(|p| p.tls.as_ref()?.mode);
-        Connection {
-            connect_timeout_ms: timeout.and_then(duration::millis).unwrap_or_default(),
-            plaintext: tls == Some(TlsMode::Disable),
-        }
+        self.seen(service, client).map(|(rule, _)| of_rule(rule)).fold(Traffic::default(), |all, next| all.or(&next))
     }
 
     /// Every subset of every Service: `(service, consumer or empty, subset)`.
@@ -206,14 +244,14 @@ impl Rules {
             let producer = scoped.producer.iter().map(|a| ("", a));
             let consumers = scoped.consumers.iter().flat_map(|(ns, list)| list.iter().map(move |a| (ns.as_str(), a)));
             let all = producer.chain(consumers);
-            all.flat_map(move |(consumer, a)| a.resource.spec.subsets.iter().map(move |s| (service, consumer, s)))
+            all.flat_map(move |(consumer, a)| a.resource.subsets().iter().map(move |s| (service, consumer, s)))
         });
         live.chain(kept)
     }
 }
 
 /// A field of the subset itself, rather than of its traffic policy, is not understood.
-fn is_broken(rule: &Attached<DestinationRule>, index: usize) -> bool {
+fn is_broken(rule: &Attached<Rule>, index: usize) -> bool {
     let policy = format!("spec.subsets[{index}].trafficPolicy");
     let subset = format!("spec.subsets[{index}]");
     rule.meta().unsupported.iter().any(|u| u.starts_with(&subset) && !u.starts_with(&policy))
@@ -229,32 +267,10 @@ pub(super) fn belongs(subset: &Subset, member: &Member) -> bool {
 
 fn examine(rule: &DestinationRule, problems: &mut Vec<Problem>) {
     let spec = &rule.spec;
-    let of_subsets = spec.subsets.iter().enumerate();
-    let of_subsets = of_subsets.map(|(i, s)| (format!("spec.subsets[{i}].trafficPolicy"), s.traffic_policy.as_ref()));
-    for (path, policy) in
-        std::iter::once(("spec.trafficPolicy".to_owned(), spec.traffic_policy.as_ref())).chain(of_subsets)
-    {
-        let Some(policy) = policy else { continue };
-        let timeout =
-            policy.connection_pool.as_ref().and_then(|p| p.tcp.as_ref()).and_then(|t| t.connect_timeout.as_deref());
-        if let Some(text) = timeout.filter(|t| duration::millis(t).is_none()) {
-            let field = format!("{path}.connectionPool.tcp.connectTimeout");
-            problems.push(duration::problem(&rule.meta, &field, text, "the default is used"));
-        }
-        let mode = policy.tls.as_ref().and_then(|t| t.mode);
-        if let Some(mode @ (TlsMode::Simple | TlsMode::Mutual)) = mode {
-            let message = format!(
-                "tls mode {mode:?} is not implemented yet: meshed endpoints get mutual TLS of the mesh, others plain text"
-            );
-            let field = format!("{path}.tls.mode");
-            problems.push(rule.meta.problem(
-                Severity::Error,
-                "not_implemented",
-                &field,
-                message,
-                "Use ISTIO_MUTUAL or DISABLE.",
-            ));
-        }
+    if spec.workload_selector.is_some() && !spec.subsets.is_empty() {
+        let message = "a rule for certain clients cannot define subsets, so these are not known";
+        let advice = "Define them in a rule without workloadSelector.";
+        problems.push(rule.meta.problem(Severity::Error, "selected_subsets", "spec.subsets", message, advice));
     }
     for (index, subset) in spec.subsets.iter().enumerate() {
         if spec.subsets[..index].iter().any(|s| s.name == subset.name) {

@@ -1,10 +1,10 @@
 //! Destinations with weights, resolved: which backends of which Services, in which shares.
 
 use super::alias::{self, Target};
-use super::catalog::Catalog;
+use super::catalog::{Catalog, protocol};
 use super::lowered::{Forward, Reference, Weighted};
 use super::matching::is_token;
-use super::rules::{Found, Rules};
+use super::rules::{Consumer, Found, Rules};
 use super::scope::{Host, resolve};
 use super::{Name, Settings};
 use causeway_crds::common::Destination;
@@ -81,7 +81,7 @@ impl<'a> World<'a> {
 
     /// Whether a route of a resource of `namespace` can take effect for a client: some destination with a weight exists.
     /// A route in which every weight is zero does: it says that nothing is to be reached.
-    pub(super) fn takes_effect(&self, route: &[Weighted], namespace: &str, asked: u16, client: &str) -> bool {
+    pub(super) fn takes_effect(&self, route: &[Weighted], namespace: &str, asked: u16, client: Consumer<'_>) -> bool {
         let exists = |one: &Weighted| match &one.to {
             Reference::Named(destination) => {
                 let subset = destination.subset.as_deref().unwrap_or_default();
@@ -96,32 +96,40 @@ impl<'a> World<'a> {
         !route.is_empty() && (is_zero || route.iter().any(|one| one.weight > 0 && exists(one)))
     }
 
-    /// The backend of a Service port or of one of its subsets, as clients of `client` see it.
-    pub(super) fn backend(&self, service: &Name, port: u16, subset: &str, client: &str) -> wire::Backend {
+    /// The backend of a Service port or of one of its subsets, as the client sees it.
+    pub(super) fn backend(&self, service: &Name, port: u16, subset: &str, client: Consumer<'_>) -> wire::Backend {
         let found: Option<Found<'_>> =
             if subset.is_empty() { None } else { self.rules.subset(service, subset, client) };
-        let connection = self.rules.connection(service, subset, client);
         let mut backend = wire::Backend {
             name: backend_name(service, port, subset, found.map_or("", |f| f.consumer)),
             service: service.1.clone(),
             namespace: service.0.clone(),
             port: port.into(),
             subset: subset.to_owned(),
-            connect_timeout_ms: connection.connect_timeout_ms,
-            plaintext: connection.plaintext,
+            protocol: self.spoken(service, port).into(),
             ..wire::Backend::default()
         };
+        self.rules.traffic(service, subset, port, client).apply(&mut backend);
         if let Some(entry) = self.catalog.entries.get(service) {
             entry.complete(&mut backend, None);
         }
         backend
+    }
+
+    /// What the application declares to speak, as far as it is a version of HTTP.
+    fn spoken(&self, service: &Name, port: u16) -> wire::Protocol {
+        let service = self.catalog.services.get(service);
+        let declared = service.and_then(|s| s.ports.iter().find(|p| p.port == port)).map(protocol);
+        declared
+            .filter(|p| matches!(p, wire::Protocol::Http1 | wire::Protocol::Http2))
+            .unwrap_or(wire::Protocol::Unspecified)
     }
 }
 
 /// Collects the backends of one wire destination while its splits are built.
 pub(super) struct Splits<'a> {
     pub(super) world: World<'a>,
-    pub(super) client: &'a str,
+    pub(super) client: Consumer<'a>,
     /// Port that the client asked for.
     pub(super) asked: u16,
     /// Whether a backend has a ready endpoint now.
@@ -233,11 +241,15 @@ impl Splits<'_> {
     }
 }
 
-/// One backend that is listed twice in a split has the sum of both weights.
+/// One backend that is listed twice with the same changes has the sum of both weights.
 fn joined(weighted: Vec<wire::Weighted>) -> Vec<wire::Weighted> {
     let mut all: Vec<wire::Weighted> = Vec::with_capacity(weighted.len());
     for next in weighted {
-        match all.iter_mut().find(|w| w.backend == next.backend) {
+        let is_same = |w: &&mut wire::Weighted| {
+            w.backend == next.backend
+                && (&w.request_headers, &w.response_headers) == (&next.request_headers, &next.response_headers)
+        };
+        match all.iter_mut().find(is_same) {
             Some(same) => {
                 same.weight = same.weight.saturating_add(next.weight);
                 same.effective = same.effective.saturating_add(next.effective);

@@ -35,16 +35,16 @@ pub(super) struct Report<'a> {
 }
 
 impl Report<'_> {
-    fn error(&mut self, code: &'static str, field: &str, message: impl AsRef<str>, advice: &str) {
+    pub(super) fn error(&mut self, code: &'static str, field: &str, message: impl AsRef<str>, advice: &str) {
         self.problems.push(self.meta.problem(Severity::Error, code, field, message, advice));
     }
 
-    fn warning(&mut self, code: &'static str, field: &str, message: impl AsRef<str>, advice: &str) {
+    pub(super) fn warning(&mut self, code: &'static str, field: &str, message: impl AsRef<str>, advice: &str) {
         self.problems.push(self.meta.problem(Severity::Warning, code, field, message, advice));
     }
 
     /// Milliseconds of a duration; None where it is not set or none, which is said.
-    fn millis(&mut self, text: Option<&str>, field: &str, instead: &str) -> Option<u64> {
+    pub(super) fn millis(&mut self, text: Option<&str>, field: &str, instead: &str) -> Option<u64> {
         let text = text?;
         let found = duration::millis(text);
         if found.is_none() {
@@ -151,7 +151,7 @@ fn is_broken(meta: &Meta, path: &str) -> bool {
 }
 
 /// One rule; None where it does not apply, which is said.
-fn http_rule(report: &mut Report<'_>, root: &Meta, written: &Written) -> Option<HttpRule> {
+fn http_rule(report: &mut Report<'_>, root: &Meta, written: &Written<'_>) -> Option<HttpRule> {
     let (path, route) = (&*written.field, &*written.route);
     let matches = matches(report, written);
     let mut template = wire::Route { name: format!("{}#{}", root.key.path(), written.index), ..wire::Route::default() };
@@ -178,7 +178,7 @@ fn http_rule(report: &mut Report<'_>, root: &Meta, written: &Written) -> Option<
 }
 
 /// The matches that can apply.
-fn matches(report: &mut Report<'_>, written: &Written) -> Vec<RuleMatch> {
+fn matches(report: &mut Report<'_>, written: &Written<'_>) -> Vec<RuleMatch> {
     let mut all = Vec::new();
     for (condition, at) in written.route.matches.iter().zip(&written.match_fields) {
         let request = matching::to_wire(condition);
