@@ -234,6 +234,7 @@ fn service(meta: &Meta, host: &str, ports: &[(ServicePort, u16)]) -> Service {
         selector: BTreeMap::new(),
         ports: ports.iter().map(|(port, _)| port.clone()).collect(),
         publish_not_ready: false,
+        sticks_to_client: false,
     }
 }
 

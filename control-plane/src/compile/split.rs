@@ -113,6 +113,13 @@ impl<'a> World<'a> {
         if let Some(entry) = self.catalog.entries.get(service) {
             entry.complete(&mut backend, None);
         }
+        if let Some(tls) = backend.tls.as_mut().filter(|t| t.sni.is_empty() && !service.1.starts_with('*')) {
+            tls.sni = super::scope::full(service, self.settings);
+        }
+        let sticks = self.catalog.services.get(service).is_some_and(|s| s.sticks_to_client);
+        if sticks && backend.load_balancing.is_none() {
+            backend.load_balancing = Some(by_client());
+        }
         backend
     }
 
@@ -123,6 +130,16 @@ impl<'a> World<'a> {
         declared
             .filter(|p| matches!(p, wire::Protocol::Http1 | wire::Protocol::Http2))
             .unwrap_or(wire::Protocol::Unspecified)
+    }
+}
+
+/// `sessionAffinity: ClientIP`: the client is the pod, and all that one proxy sends is of one. Load does not move it.
+fn by_client() -> wire::LoadBalancing {
+    wire::LoadBalancing {
+        algorithm: wire::load_balancing::Algorithm::ConsistentHash.into(),
+        hash: vec![wire::HashKey { kind: Some(wire::hash_key::Kind::SourceAddress(true)) }],
+        hash_balance_percent: u32::MAX,
+        ..wire::LoadBalancing::default()
     }
 }
 

@@ -87,6 +87,7 @@ fn service(service: k8s::Service, meta: Meta) -> Service {
         selector: spec.selector.unwrap_or_default(),
         ports: ports.collect(),
         publish_not_ready: spec.publish_not_ready_addresses.unwrap_or_default(),
+        sticks_to_client: spec.session_affinity.as_deref() == Some("ClientIP"),
     }
 }
 

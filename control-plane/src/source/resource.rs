@@ -104,6 +104,8 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// `publishNotReadyAddresses`
     pub publish_not_ready: bool,
+    /// `sessionAffinity: ClientIP`
+    pub sticks_to_client: bool,
 }
 
 /// One TCP port of a [`Service`].

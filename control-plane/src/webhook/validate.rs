@@ -167,5 +167,6 @@ fn stand_in(namespace: String, name: String) -> Service {
         selector: BTreeMap::new(),
         ports: vec![port],
         publish_not_ready: false,
+        sticks_to_client: false,
     }
 }

@@ -81,6 +81,7 @@ impl Shape for Builtin {
                 ("selector", All),
                 ("ports", All),
                 ("publishNotReadyAddresses", All),
+                ("sessionAffinity", All),
                 // Pod
                 ("serviceAccountName", All),
                 ("serviceAccount", All),
