@@ -18,6 +18,10 @@ pub enum Need {
     Postgres,
     /// The programs of Kubernetes that `tests/kube/fetch` puts into the cache.
     Kubernetes,
+    /// Flagger and Argo Rollouts, which `tests/progressive/fetch` puts into the cache.
+    Progressive,
+    /// h2spec and gRPC's interop programs, which `tests/exams/fetch` puts into the cache.
+    Exams,
     /// The Gateway API's conformance suite that `tests/gateway-api/fetch` puts into the cache.
     GatewayApi,
 }
@@ -58,8 +62,10 @@ impl Need {
             Self::Program(name) => (program(name).is_some(), name.to_owned()),
             Self::Python => (python().is_file(), "Python environment of tests/setup".to_owned()),
             Self::Postgres => (postgres_programs().is_some(), "PostgreSQL server".to_owned()),
+            Self::Progressive => (progressive(), "Flagger and Argo Rollouts (tests/progressive/fetch)".to_owned()),
             Self::Kubernetes => (kubernetes(), "the programs of Kubernetes (tests/kube/fetch)".to_owned()),
             Self::GatewayApi => (gateway_api(), "conformance suite (tests/gateway-api/fetch)".to_owned()),
+            Self::Exams => (exams(), "h2spec and the gRPC interop programs (tests/exams/fetch)".to_owned()),
         };
         (!here).then_some(what)
     }
@@ -83,9 +89,17 @@ fn kubernetes() -> bool {
     ["kube", "kubectl", "coredns"].iter().all(|name| crate::kube::program(name).is_file())
 }
 
+fn exams() -> bool {
+    ["h2spec", "grpc-interop-client", "grpc-interop-server"].iter().all(|name| crate::exams::program(name).is_file())
+}
+
 fn gateway_api() -> bool {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("gateway-api/fetch");
     quiet(Command::new(script).arg("--is-there"))
+}
+
+fn progressive() -> bool {
+    ["flagger", "rollouts-controller"].iter().all(|name| crate::progressive::program(name).is_file())
 }
 
 fn quiet(command: &mut Command) -> bool {

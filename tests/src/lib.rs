@@ -14,6 +14,7 @@
 pub mod binaries;
 pub mod capability;
 pub mod certs;
+pub mod exams;
 pub mod kube;
 pub mod laptop;
 pub mod mesh;
@@ -21,6 +22,7 @@ pub mod net;
 pub mod pod;
 pub mod poll;
 pub mod process;
+pub mod progressive;
 pub mod yaml;
 
 pub use mesh::{Mesh, Settings};
