@@ -8,8 +8,11 @@ use std::sync::OnceLock;
 use causeway_tests::kube::{Node, images};
 use causeway_tests::process::run;
 
+/// The namespaces that the suite makes.
+const NAMESPACES: [&str; 2] = ["gateway-conformance-mesh", "gateway-conformance-mesh-consumer"];
+
 /// The tests of the mesh that the suite has.
-pub(super) const TESTS: usize = 22;
+const TESTS: usize = 22;
 
 /// Features of no profile, and the extended ones of a profile. A test whose features are not all named is skipped
 /// without a word, so everything is named that is not a Gateway's.
@@ -77,23 +80,23 @@ pub(super) fn prepare(node: &Node) {
 }
 
 /// What an exam said.
-pub(super) struct Outcome {
+struct Outcome {
     /// Each test of the mesh with `PASS`, `FAIL` or `SKIP`.
-    pub(super) tests: BTreeMap<String, String>,
+    tests: BTreeMap<String, String>,
     /// The suite's ConformanceReport; null where it wrote none.
-    pub(super) report: serde_json::Value,
+    report: serde_json::Value,
     /// All that it printed.
-    pub(super) log: String,
+    log: String,
 }
 
 impl Outcome {
     /// The names of the tests that ended so.
-    pub(super) fn ended(&self, how: &str) -> Vec<&str> {
+    fn ended(&self, how: &str) -> Vec<&str> {
         self.tests.iter().filter(|(_, end)| *end == how).map(|(name, _)| name.as_str()).collect()
     }
 
     /// The lines that explain the failures.
-    pub(super) fn complaints(&self) -> String {
+    fn complaints(&self) -> String {
         let telling = |line: &&str| {
             ["--- FAIL", "not ready yet", "Error:", "failed (", "Error Trace"].iter().any(|sign| line.contains(sign))
         };
@@ -104,7 +107,7 @@ impl Outcome {
 }
 
 /// Runs the suite; `labels` come to its namespaces, `more` are further flags of it.
-pub(super) fn take(node: &Node, labels: &str, more: &[&str]) -> Outcome {
+fn take(node: &Node, labels: &str, more: &[&str]) -> Outcome {
     let directory = tempfile::tempdir().expect("temporary directory");
     let report = directory.path().join("report.yaml");
     let mut command = Command::new(kit().join("suite"));
@@ -135,4 +138,33 @@ fn results(log: &str) -> BTreeMap<String, String> {
         (name.starts_with("Mesh") && !name.contains('/')).then(|| (name.to_owned(), end.to_owned()))
     };
     log.lines().filter_map(result).collect()
+}
+
+/// Whether the conformance suite passes, and fails where there is no mesh: a test that cannot fail says nothing.
+#[test]
+fn the_conformance_suite_passes_22_of_22_and_one_without_proxies() {
+    let Some(node) = crate::node() else { return };
+    let _told = node.told(&NAMESPACES);
+    // What does not hold at once does not hold later, since no mesh is on its way; so often in a row is no chance.
+    let hurry = "--timeout-config-overrides=MaxTimeToConsistency:3;RequiredConsecutiveSuccesses:16";
+    let without = take(node, "causeway.dev/inject=false", &[hurry]);
+    println!("without proxies: {} of {TESTS} passed: {:?}", without.ended("PASS").len(), without.ended("PASS"));
+    assert_eq!(without.ended("PASS"), ["MeshBasic"], "{}", without.complaints());
+    assert_eq!(without.tests.len(), TESTS, "{:?}", without.tests);
+    let gone = [&["wait", "--for=delete", "--timeout=120s", "ns"], &NAMESPACES[..]].concat();
+    node.kubectl(&gone).expect("the control run's namespaces end");
+
+    let outcome = take(node, "causeway.dev/inject=true", &["--cleanup-base-resources=false"]);
+    let passed = outcome.ended("PASS");
+    println!("conformance: {} of {TESTS} passed\n{}", passed.len(), outcome.complaints());
+    println!("{}", serde_yaml::to_string(&outcome.report).unwrap_or_default());
+    assert_eq!(passed.len(), TESTS, "failed: {:?}, skipped: {:?}", outcome.ended("FAIL"), outcome.ended("SKIP"));
+    assert_eq!(outcome.tests.len(), TESTS, "{:?}", outcome.tests);
+    for profile in outcome.report["profiles"].as_array().expect("profiles") {
+        for level in ["core", "extended"] {
+            let result = &profile[level]["result"];
+            assert!(result == "success" || result.is_null(), "{level} of {}: {result}", profile["name"]);
+        }
+    }
+    node.kubectl(&[&["delete", "--wait=false", "ns"], &NAMESPACES[..]].concat()).expect("deletion");
 }
