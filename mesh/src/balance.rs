@@ -1,4 +1,11 @@
-//! Which endpoint of a backend takes the next request: the cheaper of two drawn ones. The caller measures and draws.
+//! Which endpoint of a backend takes the next request, which may not, and how much may be in flight. The caller measures,
+//! draws and keeps the time.
+
+pub mod budget;
+pub mod hash;
+pub mod outlier;
+pub mod turn;
+pub mod zone;
 
 /// What is known of one endpoint.
 #[derive(Clone, Copy, Debug)]
@@ -28,14 +35,14 @@ pub fn cost(load: Load) -> f64 {
 
 /// Power of two choices among `len` endpoints: two different ones are drawn by `draw_a` and `draw_b` (any random
 /// numbers), the cheaper wins, the first drawn on a tie. None when there is no endpoint.
-pub fn choose(len: usize, draw_a: u64, draw_b: u64, load: impl Fn(usize) -> Load) -> Option<usize> {
+pub fn choose(len: usize, draw_a: u64, draw_b: u64, cost: impl Fn(usize) -> f64) -> Option<usize> {
     let first = (draw_a % u64::try_from(len).ok().filter(|len| *len > 0)?) as usize;
     if len == 1 {
         return Some(first);
     }
     let other = (draw_b % (len as u64 - 1)) as usize;
     let second = if other >= first { other + 1 } else { other };
-    Some(if cost(load(second)) < cost(load(first)) { second } else { first })
+    Some(if cost(second) < cost(first) { second } else { first })
 }
 
 /// The moving average after a new sample: a slower answer counts at once and in full, faster ones win back slowly.

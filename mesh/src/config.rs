@@ -17,7 +17,7 @@ pub mod backend;
 pub mod action;
 mod decode;
 
-pub use backend::Backend;
+pub use backend::{Backend, OriginateTls};
 pub use decode::decode;
 
 /// Why a resource was refused: which one, where in it, and what to do about it.

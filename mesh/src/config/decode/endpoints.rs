@@ -35,6 +35,8 @@ fn endpoint(wire: &wire::Endpoint, at: &At<'_>, faults: &mut Faults<'_>) -> Opti
         pod: wire.pod.clone(),
         namespace: wire.namespace.clone(),
         zone: wire.zone.clone(),
+        region: wire.region.clone(),
+        for_zones: wire.for_zones.clone(),
     })
 }
 
