@@ -9,9 +9,14 @@ use hyper::body::Incoming;
 
 use crate::metrics::Exchange;
 
+pub mod copied;
 pub mod kept;
 
+use copied::Source;
 use kept::Kept;
+
+/// Why a body broke off: what the other side's connection says, or [`kept::Superseded`].
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a message carries: nothing, a few bytes of ours, or somebody's stream.
 pub enum Payload {
@@ -20,23 +25,28 @@ pub enum Payload {
     /// Bytes made here.
     Full(Bytes),
     /// Passed through, frame by frame.
-    Stream(Incoming),
+    Stream(Source),
     /// The same, of which the beginning is kept for another attempt.
     Kept(Kept),
 }
 
 impl From<Incoming> for Payload {
     fn from(body: Incoming) -> Self {
-        use http_body::Body as _;
+        Self::from(Source::from(body))
+    }
+}
+
+impl From<Source> for Payload {
+    fn from(body: Source) -> Self {
         if body.is_end_stream() { Self::Empty } else { Self::Stream(body) }
     }
 }
 
 impl http_body::Body for Payload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         match this {
             Self::Empty => Poll::Ready(None),
@@ -44,7 +54,7 @@ impl http_body::Body for Payload {
                 Self::Full(bytes) if !bytes.is_empty() => Poll::Ready(Some(Ok(Frame::data(bytes)))),
                 _ => Poll::Ready(None),
             },
-            Self::Stream(body) => Pin::new(body).poll_frame(cx),
+            Self::Stream(body) => body.poll_frame(cx),
             Self::Kept(body) => body.poll_frame(cx),
         }
     }
@@ -83,9 +93,9 @@ impl Body {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let frame = ready!(Pin::new(&mut this.payload).poll_frame(cx));
         match &frame {

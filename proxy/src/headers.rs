@@ -171,6 +171,10 @@ impl RequestView for View<'_> {
         self.host
     }
 
+    fn scheme(&self) -> &str {
+        self.parts.uri.scheme_str().unwrap_or("http")
+    }
+
     fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.parts.headers.get_all(name).iter().filter_map(|v| v.to_str().ok())
     }

@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 
 use crate::access_log::{AccessLog, Line};
 use crate::clock;
+use crate::endpoint::Entered;
 use crate::pool::Lease;
 
 /// Labels of Istio's standard metrics that do not change from request to request.
@@ -71,12 +72,17 @@ pub struct Metrics {
     pub connections: Family<ListenerLabels, Gauge>,
     /// Requests and connections refused here, by cause.
     pub refused: Family<CauseLabels, Counter>,
+    retries: Family<OutcomeLabels, Counter>,
+    mirrored: Family<OutcomeLabels, Counter>,
+    faults: Family<OutcomeLabels, Counter>,
     /// TLS handshakes that failed, by direction.
     pub handshake_failures: Family<DirectionLabels, Counter>,
     /// Certificate expiry, seconds since the epoch.
     pub certificate_expiry: Gauge<i64, std::sync::atomic::AtomicI64>,
     /// 1 while the stream to the control plane is up.
     pub control_plane_connected: Gauge,
+    ejections: Family<EjectionLabels, Counter>,
+    circuit_open: Family<LimitLabels, Counter>,
     /// Access log lines lost.
     pub access_log_dropped: Gauge<u64, AtomicU64>,
 }
@@ -93,6 +99,24 @@ pub struct ListenerLabels {
 pub struct DirectionLabels {
     /// `inbound` or `outbound`
     pub direction: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EjectionLabels {
+    backend: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    backend: String,
+    limit: &'static str,
+}
+
+/// `outcome`
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
 }
 
 /// `direction`, `cause`
@@ -116,9 +140,14 @@ impl Metrics {
             tcp_received: Family::default(),
             connections: Family::default(),
             refused: Family::default(),
+            retries: Family::default(),
+            mirrored: Family::default(),
+            faults: Family::default(),
             handshake_failures: Family::default(),
             certificate_expiry: Gauge::default(),
             control_plane_connected: Gauge::default(),
+            ejections: Family::default(),
+            circuit_open: Family::default(),
             access_log_dropped: Gauge::default(),
         };
         registry.register("istio_requests", "Requests", this.requests.clone());
@@ -133,6 +162,9 @@ impl Metrics {
         registry.register("istio_tcp_received_bytes", "Bytes received from the caller", this.tcp_received.clone());
         registry.register("causeway_connections", "Connections open now", this.connections.clone());
         registry.register("causeway_refused", "Refused here, by cause", this.refused.clone());
+        registry.register("causeway_retries", "Requests that a route would send again", this.retries.clone());
+        registry.register("causeway_mirrored_requests", "Copies of requests", this.mirrored.clone());
+        registry.register("causeway_injected_faults", "Faults on purpose", this.faults.clone());
         registry.register(
             "causeway_tls_handshake_failures",
             "TLS handshakes that failed",
@@ -153,12 +185,44 @@ impl Metrics {
             "Access log lines lost because standard output was too slow",
             this.access_log_dropped.clone(),
         );
+        registry.register("causeway_ejections", "Endpoints ejected, by backend and reason", this.ejections.clone());
+        registry.register(
+            "causeway_circuit_open",
+            "Requests, retries and connections over a limit of their backend",
+            this.circuit_open.clone(),
+        );
         this
+    }
+
+    /// Counts an ejection.
+    pub fn ejected(&self, backend: &str, reason: &'static str) {
+        self.ejections.get_or_create(&EjectionLabels { backend: backend.to_owned(), reason }).inc();
+    }
+
+    /// Counts what was over a limit of its backend.
+    pub fn circuit_open(&self, backend: &str, limit: &'static str) {
+        self.circuit_open.get_or_create(&LimitLabels { backend: backend.to_owned(), limit }).inc();
     }
 
     /// Counts a refusal.
     pub fn refuse(&self, direction: &'static str, cause: &'static str) {
         self.refused.get_or_create(&CauseLabels { direction, cause }).inc();
+    }
+
+    /// Counts what became of a request that its route would send again: `sent`, or why it was not: `limit` (of tries),
+    /// `no_budget`, `no_body` (it was too long to be kept).
+    pub fn retry(&self, outcome: &'static str) {
+        self.retries.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// Counts a copy: `sent`, `failed`, or not begun: `too_many`, `no_body` (too long, or broken off).
+    pub fn mirrored(&self, outcome: &'static str) {
+        self.mirrored.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// Counts a fault on purpose: `delay` or `abort`.
+    pub fn fault(&self, kind: &'static str) {
+        self.faults.get_or_create(&OutcomeLabels { outcome: kind }).inc();
     }
 
     /// The handles for exchanges between these peers.
@@ -241,13 +305,26 @@ pub struct Exchange {
     flag: &'static str,
     bytes: u64,
     lease: Option<Lease>,
+    entered: Option<Entered>,
     log: Option<Box<(AccessLog, Line)>>,
 }
 
 impl Exchange {
     /// Opens the account of a response that has begun.
     pub fn new(series: Option<Arc<Series>>, protocol: &'static str, started: Instant, code: u16) -> Self {
-        Self { series, protocol, started, code, flag: "-", bytes: 0, lease: None, log: None }
+        Self { series, protocol, started, code, flag: "-", bytes: 0, lease: None, entered: None, log: None }
+    }
+
+    /// Whose metrics it counts in.
+    pub fn of(mut self, series: Arc<Series>) -> Self {
+        self.series = Some(series);
+        self
+    }
+
+    /// Counted in its backend's requests in flight until it ends.
+    pub fn within(mut self, entered: Entered) -> Self {
+        self.entered = Some(entered);
+        self
     }
 
     /// Marks what went wrong.

@@ -12,10 +12,10 @@ use causeway_mesh::redirect::SELF_TEST;
 use causeway_mesh::reject::Reject;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 use crate::accept::Accepted;
 use crate::access_log::AccessLog;
-use crate::connect::Upstream;
 use crate::drain::Drain;
 use crate::metrics::{Metrics, Series};
 use crate::relay::Io;
@@ -24,11 +24,21 @@ use crate::sniff::{self, Heard};
 use crate::target::{Target, Targets};
 use crate::tls::Tls;
 
+mod actions;
+mod again;
+mod attempt;
+pub mod by_name;
 mod call;
 pub mod dial;
+mod form;
+pub mod hash;
 pub mod http;
+mod mirror;
+mod prepared;
 mod series;
-pub use call::to_origin_form;
+pub use form::to_origin_form;
+pub use mirror::MOST as MOST_MIRRORED;
+pub use prepared::{Prepared, routes as prepare_routes};
 pub mod tcp;
 
 /// What every outbound connection shares.
@@ -49,6 +59,8 @@ pub struct Outbound {
     pub own_ports: Arc<[u16]>,
     /// Metric handles of requests to what nobody knows.
     pub refused: OnceLock<Arc<Series>>,
+    /// Room for copies of requests.
+    pub mirrors: Arc<Semaphore>,
 }
 
 /// How the destination of a connection is known.
@@ -107,7 +119,7 @@ impl Outbound {
         let destination = &target.destination;
         let by_name = !destination.tls_routes.is_empty();
         match (destination.kind, destination.protocol, destination.http_only) {
-            (Kind::Unknown, ..) => Box::pin(self.pass(stream, &target, original)).await,
+            (Kind::Unknown, ..) => Box::pin(by_name::serve(self, stream, target, named)).await,
             (_, Protocol::Tls, false) if by_name => {
                 Box::pin(tcp::serve_tls(self, stream, BytesMut::new(), target)).await;
             }
@@ -126,24 +138,6 @@ impl Outbound {
             return Err(Refusal::new(Reject::Loop, address.to_string()));
         }
         Ok(())
-    }
-
-    /// A destination that the mesh does not know: as it is, if egress policy allows.
-    async fn pass<S: Io>(self: Arc<Self>, stream: S, target: &Target, original: Option<SocketAddr>) {
-        if !self.own.egress_allowed() {
-            self.metrics.refuse("outbound", Reject::EgressDenied.code());
-            tracing::info!(destination = %target.text, "refused: egress is denied");
-            return;
-        }
-        let upstream = match dial::unknown(&self, &target.text, original).await {
-            Ok(upstream) => upstream,
-            Err(refusal) => {
-                self.metrics.refuse("outbound", refusal.reject.code());
-                tracing::debug!(destination = %target.text, reason = %refusal.header(), "cannot connect");
-                return;
-            }
-        };
-        tcp::relay(&self, stream, BytesMut::new(), Upstream::Plain(upstream), &target.text, "", None).await;
     }
 
     /// Finds out what the client speaks. The server is dialled beside, and whoever speaks first decides.

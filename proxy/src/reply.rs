@@ -21,12 +21,42 @@ pub struct Refusal {
     pub reject: Reject,
     /// `policy prod/allow-web`, `backend prodsvc.prod:80/v1`, ...
     pub subject: String,
+    /// Where the answer is not that of the table; most have none.
+    other: Option<Box<Other>>,
+}
+
+/// How an answer differs from the table's.
+#[derive(Debug, Clone, Default)]
+struct Other {
+    status: Option<u16>,
+    grpc: Option<u8>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Refusal {
     /// A refusal that concerns `subject`.
     pub fn new(reject: Reject, subject: impl Into<String>) -> Self {
-        Self { reject, subject: subject.into() }
+        Self { reject, subject: subject.into(), other: None }
+    }
+
+    /// The same with another status; clients of gRPC are told `grpc` where it is given.
+    #[must_use]
+    pub fn with_status(mut self, status: u16, grpc: Option<u8>) -> Self {
+        let other = self.other.get_or_insert_default();
+        (other.status, other.grpc) = (Some(status), grpc);
+        self
+    }
+
+    /// The same with more headers.
+    #[must_use]
+    pub fn with_headers(mut self, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
+        self.other.get_or_insert_default().headers = headers;
+        self
+    }
+
+    /// Status of the response over plain HTTP.
+    pub fn status(&self) -> u16 {
+        self.other.as_ref().and_then(|other| other.status).unwrap_or_else(|| self.reject.status())
     }
 
     /// What the guard refused, as the answer to the stand-in; nothing refused: somebody sends our stand-in's method.
@@ -56,18 +86,21 @@ impl Refusal {
         if let (false, Ok(value)) = (self.subject.is_empty(), HeaderValue::from_str(&self.subject)) {
             headers.insert(DETAIL_HEADER, value);
         }
+        for (name, value) in self.other.iter().flat_map(|other| &other.headers) {
+            headers.insert(name, value.clone());
+        }
     }
 
     /// The response to a request.
     pub fn response(&self) -> Response<Payload> {
         let text = format!("{}: {}\n", self.header(), self.reject.advice());
         let mut response = Response::new(Payload::Full(Bytes::from(text)));
-        *response.status_mut() =
-            StatusCode::from_u16(self.reject.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() = StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         self.name_cause(headers);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         if self.reject.status() == 400 {
+            // What could not be read may go on with what is no request.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -76,18 +109,21 @@ impl Refusal {
     /// The gRPC form: `200`, `grpc-status`, `grpc-message` (gRPC over HTTP/2, "Responses").
     pub fn grpc_response(&self) -> Response<Payload> {
         let mut response = Response::new(Payload::Empty);
-        let status = match self.reject.status() {
-            400 => "13",
-            401 => "16",
-            403 => "7",
-            404 => "12",
-            408 | 504 => "4",
-            429 | 502 | 503 => "14",
-            _ => "2",
+        let mapped = match self.status() {
+            400 => 13,
+            401 => 16,
+            403 => 7,
+            404 => 12,
+            408 | 504 => 4,
+            // Not 14, which clients send again at once.
+            429 => 8,
+            502 | 503 => 14,
+            _ => 2,
         };
+        let status = self.other.as_ref().and_then(|other| other.grpc).unwrap_or(mapped);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert("grpc-status", HeaderValue::from_static(status));
+        headers.insert("grpc-status", HeaderValue::from(u16::from(status)));
         if let Ok(value) = HeaderValue::from_str(&self.header()) {
             headers.insert("grpc-message", value);
         }

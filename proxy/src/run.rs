@@ -87,7 +87,7 @@ fn proxy(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
     let metrics = Arc::new(Metrics::new(&mut registry));
     let access_log = AccessLog::start(args.access_log)?;
     let own = Own::new(tls.clone(), discovery.snapshot(), format!("{namespace}/{pod}"), args.inbound.is_some());
-    let targets = Targets::new(discovery.clone(), own.clone());
+    let targets = Targets::new(discovery.clone(), own.clone(), Arc::clone(&metrics));
     control.spawn(Arc::clone(&targets).follow());
 
     // Every address is taken before anything serves, so that a mistake ends the start and not the traffic.
@@ -181,6 +181,7 @@ impl Data {
             drain: self.drain.clone(),
             own: self.own.clone(),
             refused: OnceLock::new(),
+            mirrors: Arc::new(tokio::sync::Semaphore::new(outbound::MOST_MIRRORED)),
             own_ports: [args.outbound.port(), args.admin.port()]
                 .into_iter()
                 .chain(args.inbound.map(|a| a.port()))
@@ -318,6 +319,11 @@ impl Own {
     /// Whether `ip` is the pod's own address, as other pods know it. Where nothing redirects, pods may share one.
     pub fn is_self(&self, ip: IpAddr) -> bool {
         self.is_redirected && !ip.is_loopback() && self.ips.contains(&ip)
+    }
+
+    /// `namespace/pod`
+    pub fn workload(&self) -> &str {
+        &self.workload
     }
 
     /// Names for metrics.

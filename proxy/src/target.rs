@@ -14,7 +14,9 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::discovery::{Discovery, Snapshot, Unresolved};
 use crate::endpoint::BackendState;
-use crate::metrics::Series;
+use crate::metrics::{Metrics, Series};
+use crate::outbound::{Prepared, prepare_routes};
+use crate::resolve;
 use crate::run::Own;
 use crate::sniff::Habit;
 
@@ -27,6 +29,8 @@ pub struct Target {
     pub text: Box<str>,
     /// Its configuration.
     pub destination: Arc<Destination>,
+    /// What its routes do to heads, by the place of the route.
+    pub prepared: Box<[Option<Arc<Prepared>>]>,
     /// By the index that splits use.
     pub backends: Vec<Arc<BackendState>>,
     /// Metric handles of requests to it that no endpoint served.
@@ -52,6 +56,7 @@ impl Target {
 pub struct Targets {
     discovery: Discovery,
     own: Own,
+    metrics: Arc<Metrics>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     targets: RwLock<HashMap<Box<str>, Arc<Target>>>,
     /// Shared by all targets that name the same backend, and dropped with the last of them.
@@ -60,9 +65,17 @@ pub struct Targets {
 
 impl Targets {
     /// Targets fed by `discovery`. [`Targets::follow`] must run beside.
-    pub fn new(discovery: Discovery, own: Own) -> Arc<Self> {
+    pub fn new(discovery: Discovery, own: Own, metrics: Arc<Metrics>) -> Arc<Self> {
         let snapshot = discovery.snapshot();
-        Arc::new(Self { own, discovery, snapshot, targets: RwLock::default(), backends: Mutex::default() })
+        Arc::new(Self { own, metrics, discovery, snapshot, targets: RwLock::default(), backends: Mutex::default() })
+    }
+
+    /// Every backend in use, by name.
+    pub fn backends(&self) -> Vec<Arc<BackendState>> {
+        let known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut backends: Vec<_> = known.values().filter_map(Weak::upgrade).collect();
+        backends.sort_by(|a, b| a.backend.name.cmp(&b.backend.name));
+        backends
     }
 
     /// The target that traffic names by `text`; asks the control plane on first use.
@@ -74,12 +87,18 @@ impl Targets {
             return Ok(target);
         }
         let destination = self.discovery.resolve(text, tokio::time::Instant::now() + RESOLVE_DEADLINE).await?;
-        Ok(self.build(text, destination))
+        let target = self.build(text, destination);
+        for asked in target.backends.iter().filter_map(|b| b.asked.get()) {
+            resolve::first(asked.clone()).await;
+        }
+        Ok(target)
     }
 
     /// The target if it is held already.
     pub fn held(&self, text: &str) -> Option<Arc<Target>> {
-        self.targets.read().unwrap_or_else(PoisonError::into_inner).get(text).map(Arc::clone)
+        let held = self.targets.read().unwrap_or_else(PoisonError::into_inner).get(text).map(Arc::clone);
+        // While names are asked for the first time, whoever comes waits in `resolve`.
+        held.filter(|target| target.backends.iter().all(|b| b.asked.get().is_none_or(|asked| *asked.borrow())))
     }
 
     /// Marks `text` as used, so that its subscription does not expire.
@@ -98,6 +117,7 @@ impl Targets {
         let backends = destination.backends.iter().map(|backend| self.backend(backend)).collect();
         let target = Arc::new(Target {
             text: text.into(),
+            prepared: prepare_routes(&destination),
             destination,
             backends,
             refused: OnceLock::new(),
@@ -110,16 +130,36 @@ impl Targets {
 
     fn backend(&self, backend: &Arc<Backend>) -> Arc<BackendState> {
         let mut known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = known.get(&backend.name).and_then(Weak::upgrade).filter(|state| state.backend == *backend);
-        let state = held.unwrap_or_else(|| {
-            let state = Arc::new(BackendState::new(Arc::clone(backend)));
-            known.insert(Arc::clone(&backend.name), Arc::downgrade(&state));
-            state
-        });
+        let held = known.get(&backend.name).and_then(Weak::upgrade);
+        let state = match held {
+            Some(state) if state.backend == *backend => state,
+            before => {
+                let metrics = Arc::clone(&self.metrics);
+                let state = Arc::new(BackendState::counted(Arc::clone(backend), metrics, before.as_deref()));
+                known.insert(Arc::clone(&backend.name), Arc::downgrade(&state));
+                state
+            }
+        };
+        self.stand(&state);
+        if !backend.dns.is_empty() {
+            if state.asked.get().is_none()
+                && let Some(asked) = resolve::follow(&state)
+            {
+                let _ = state.asked.set(asked);
+            }
+            return state;
+        }
         if let Some(endpoints) = self.snapshot.borrow().endpoints.get(&backend.name) {
             state.update(endpoints, |ip| self.own.is_self(ip));
         }
         state
+    }
+
+    /// Tells a backend where the proxy is.
+    fn stand(&self, state: &BackendState) {
+        if let Some(workload) = &self.snapshot.borrow().workload {
+            state.stand_at(&workload.zone, &workload.region);
+        }
     }
 
     /// Follows the configuration: endpoints first, so that no route points at a backend that is not filled yet.
@@ -140,7 +180,8 @@ impl Targets {
             let mut known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
             known.retain(|_, state| state.strong_count() > 0);
             for (name, endpoints) in &snapshot.endpoints {
-                if let Some(state) = known.get(name).and_then(Weak::upgrade) {
+                if let Some(state) = known.get(name).and_then(Weak::upgrade).filter(|s| s.backend.dns.is_empty()) {
+                    self.stand(&state);
                     state.update(endpoints, |ip| self.own.is_self(ip));
                 }
             }

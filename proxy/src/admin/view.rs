@@ -1,6 +1,8 @@
 //! What the operator sees, as JSON.
 
+use causeway_mesh::config::action::{Action, Filters};
 use causeway_mesh::config::{Destination, Endpoint};
+use causeway_mesh::route::Route;
 use causeway_mesh::split::Split;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -134,9 +136,27 @@ fn destination(d: &Destination) -> Value {
             "name": &*r.name,
             "matches": r.matches.iter().map(words::matching).collect::<Vec<_>>(),
             "timeout_ms": r.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
-            "split": split(&r.split),
+            "split": r.split().map(&split),
+            "does": does(r),
         })).collect::<Vec<_>>(),
     })
+}
+
+/// In one word each, what a route does besides.
+fn does(route: &Route) -> Vec<&'static str> {
+    let filters = route.filters.as_deref();
+    let has = |is: fn(&Filters) -> bool| filters.is_some_and(is);
+    let all = [
+        ("redirect", matches!(route.action, Action::Redirect(_))),
+        ("direct response", matches!(route.action, Action::Direct(_))),
+        ("rewrite", has(|f| f.path.is_some() || f.authority.is_some())),
+        ("headers", has(|f| !f.request.is_empty() || !f.response.is_empty())),
+        ("mirror", has(|f| !f.mirrors.is_empty())),
+        ("cors", has(|f| f.cors.is_some())),
+        ("fault", has(|f| f.fault.is_some())),
+        ("retry", route.retry.is_some()),
+    ];
+    all.into_iter().filter_map(|(word, is)| is.then_some(word)).collect()
 }
 
 fn endpoint(e: &Endpoint) -> Value {

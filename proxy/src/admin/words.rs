@@ -15,6 +15,8 @@ pub(super) fn rule(rule: &Rule) -> String {
 pub(super) fn matching(matching: &Match) -> String {
     let mut parts = Vec::new();
     parts.extend(matching.method.as_ref().map(|method| format!("method {method}")));
+    parts.extend(matching.method_match.as_ref().map(|method| format!("method {}", pattern(method))));
+    parts.extend(matching.scheme.as_ref().map(|scheme| format!("scheme {}", pattern(scheme))));
     parts.extend(matching.path.as_ref().map(|path| format!("path {}", pattern(path))));
     parts.extend(matching.authority.as_ref().map(|host| format!("host {}", pattern(host))));
     parts.extend(matching.headers.iter().map(|header| format!("header {}", named(header))));
@@ -109,7 +111,7 @@ mod tests {
             method: Some("GET".into()),
             headers: vec![header(TextMatch::Exact("yes".into()), false), header(TextMatch::Present, true)],
             queries: Vec::new(),
-            authority: None,
+            ..Match::default()
         };
         assert_eq!(
             matching(&route),

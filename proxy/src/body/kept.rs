@@ -1,19 +1,20 @@
 //! A request's body of which the beginning is kept while it is sent, so that it can be sent once more to another
 //! endpoint; whether it may be is decided by the caller.
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Frame, SizeHint};
 
-/// A longer body is sent once only, bytes.
-const MOST: usize = 64 * 1024;
+use super::BodyError;
+use super::copied::Source;
 
-/// One reading of the body. A later reading takes the place of the former ones: those end where they are.
+/// A longer body is sent once only and never copied, bytes.
+pub const MOST: usize = 64 * 1024;
+
+/// One reading of the body. A later reading takes the place of the former ones: those break off where they are.
 pub struct Kept {
     shared: Arc<Mutex<Shared>>,
     reading: u32,
@@ -25,7 +26,7 @@ pub struct Kept {
 pub struct Original(Arc<Mutex<Shared>>);
 
 struct Shared {
-    body: Incoming,
+    body: Source,
     frames: Vec<Piece>,
     length: usize,
     /// False once the body was longer than is kept, or nobody will ask for it again.
@@ -34,6 +35,11 @@ struct Shared {
     hint: SizeHint,
 }
 
+/// The body is being sent once more elsewhere.
+#[derive(Debug, thiserror::Error)]
+#[error("the request is sent once more elsewhere")]
+pub struct Superseded;
+
 #[derive(Clone)]
 enum Piece {
     Data(Bytes),
@@ -41,7 +47,7 @@ enum Piece {
 }
 
 /// Begins to keep `body`.
-pub fn keep(body: Incoming) -> (Kept, Original) {
+pub fn keep(body: Source) -> (Kept, Original) {
     let hint = body.size_hint();
     let is_keeping = hint.lower() <= MOST as u64;
     let shared = Shared { body, frames: Vec::new(), length: 0, is_keeping, reading: 0, hint };
@@ -69,11 +75,12 @@ impl Drop for Original {
 
 impl Kept {
     /// Polls for the next frame.
-    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &mut *shared;
         if shared.reading != self.reading {
-            return Poll::Ready(None);
+            // An end in good order would have the application believe that it has the whole body.
+            return Poll::Ready(Some(Err(Superseded.into())));
         }
         if let Some(piece) = shared.frames.get(self.given) {
             self.given += 1;
@@ -83,7 +90,7 @@ impl Kept {
             shared.frames = Vec::new();
             self.given = 0;
         }
-        let frame = match ready!(Pin::new(&mut shared.body).poll_frame(cx)) {
+        let frame = match ready!(shared.body.poll_frame(cx)) {
             Some(Ok(frame)) => frame,
             other => return Poll::Ready(other),
         };
@@ -104,7 +111,7 @@ impl Kept {
     /// Whether nothing follows.
     pub fn is_end_stream(&self) -> bool {
         let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.reading != self.reading || (self.given >= shared.frames.len() && shared.body.is_end_stream())
+        shared.reading == self.reading && (self.given >= shared.frames.len() && shared.body.is_end_stream())
     }
 
     /// What is known of the length of what follows.

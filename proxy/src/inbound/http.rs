@@ -22,7 +22,7 @@ use crate::guarded::{STAND_IN_METHOD, Verdict};
 use crate::headers::{self, HOP_HTTP1, View, XFCC};
 use crate::limit::Told;
 use crate::metrics::Exchange;
-use crate::pool::{self, Lease};
+use crate::pool::{self, Bounds, Lease};
 use crate::relay::Io;
 use crate::reply::{Refusal, body_refusal};
 use crate::server;
@@ -54,6 +54,8 @@ struct Account {
     started: Instant,
     grpc: bool,
     line: Option<Line>,
+    /// Kubelet's, which metrics of requests leave out: they say nothing of callers.
+    is_probe: bool,
 }
 
 /// The refusal that tells of a denial: it names the policy, or those of which no rule matched.
@@ -74,6 +76,7 @@ async fn handle(conn: &Arc<Conn>, request: Request<Incoming>, verdict: Option<Ar
         started: clock::now(),
         grpc: headers::is_grpc(request.headers()),
         line: conn.inbound.log.is_on().then(|| line(conn, &request)),
+        is_probe: false,
     };
     let refusal = match &verdict {
         Some(verdict) if request.method().as_str() == STAND_IN_METHOD => Refusal::from_verdict(verdict),
@@ -87,7 +90,7 @@ async fn handle(conn: &Arc<Conn>, request: Request<Incoming>, verdict: Option<Ar
     let series = Some(Arc::clone(&conn.series));
     let protocol = if account.grpc { "grpc" } else { "http" };
     let mut exchange =
-        Exchange::new(series, protocol, account.started, refusal.reject.status()).flagged(refusal.reject.flag());
+        Exchange::new(series, protocol, account.started, refusal.status()).flagged(refusal.reject.flag());
     if let Some(mut line) = account.line {
         line.error = refusal.header();
         exchange = exchange.with_log(conn.inbound.log.clone(), line);
@@ -132,7 +135,11 @@ async fn judge_and_forward(
         let policy = conn.inbound.own.inbound();
         let view = View { parts: &parts, host: &parsed.host, path: parts.uri.path() };
         match authorize(&policy, &conn.peer, conn.app.address().port(), &view) {
-            Decision::Allow(permit) => (permit, count(conn, &policy, &view)?),
+            Decision::Allow(permit) => {
+                account.is_probe = policy::is_probe(&policy, &conn.peer, conn.app.address().port(), &view);
+                // Nor do they count against limits: a busy pod is not a dead one.
+                (permit, if account.is_probe { None } else { count(conn, &view)? })
+            }
             Decision::Deny(why) => return Err(denied(&policy, &why)),
         }
     };
@@ -146,14 +153,10 @@ async fn judge_and_forward(
     Ok(response)
 }
 
-/// Counts the request against the limits of the workload. Kubelet's probes are not counted: a busy pod is not a dead one.
-fn count(conn: &Conn, policy: &policy::Inbound, view: &View<'_>) -> Result<Option<Told>, Refusal> {
+/// Counts the request against the limits of the workload.
+fn count(conn: &Conn, view: &View<'_>) -> Result<Option<Told>, Refusal> {
     let Some(limits) = conn.inbound.own.limits() else { return Ok(None) };
-    let port = conn.app.address().port();
-    if policy::is_probe(policy, &conn.peer, port, view) {
-        return Ok(None);
-    }
-    conn.inbound.limits.admit(&limits, conn.peer.id(), port, view)
+    conn.inbound.limits.admit(&limits, conn.peer.id(), conn.app.address().port(), view)
 }
 
 /// Sends the request to the application. Only who holds a permit can call this.
@@ -190,7 +193,7 @@ async fn forward(
     let _pending = conn.app.begin();
     let (response, lease) = send(conn, request, is_http2).await?;
     let mut exchange = Exchange::new(
-        Some(Arc::clone(&conn.series)),
+        (!account.is_probe).then(|| Arc::clone(&conn.series)),
         if account.grpc { "grpc" } else { "http" },
         account.started,
         response.status().as_u16(),
@@ -228,7 +231,7 @@ async fn send(
             let mut stream = app_stream(conn).await?;
             (stream.sender.try_send_request(request).await, Lease::Http2(stream.in_flight))
         } else {
-            let mut checkout = connect::http1_checkout(&conn.app, CONNECT_TIMEOUT).await?;
+            let mut checkout = connect::http1_to_app(&conn.app, CONNECT_TIMEOUT).await?;
             spare = if checkout.is_reused { pool::spare(&request) } else { None };
             (checkout.sender.try_send_request(request).await, Lease::Http1(checkout))
         };
@@ -245,18 +248,18 @@ async fn send(
 }
 
 async fn app_stream(conn: &Conn) -> Result<crate::pool::Stream, Refusal> {
-    if let Some(stream) = conn.app.http2.stream() {
+    if let Some(stream) = conn.app.http2.stream(Bounds::default()) {
         return Ok(stream);
     }
     let _turn = conn.app.http2.connecting.lock().await;
-    if let Some(stream) = conn.app.http2.stream() {
+    if let Some(stream) = conn.app.http2.stream(Bounds::default()) {
         return Ok(stream);
     }
     let stream = connect::tcp(conn.app.address(), CONNECT_TIMEOUT).await?;
     let sender = connect::http2(stream)
         .await
         .map_err(|e| Refusal::new(Reject::ConnectFailed, format!("{} http/2: {e}", conn.app.address())))?;
-    Ok(conn.app.http2.add(sender, None))
+    Ok(conn.app.http2.add(sender, None, None, None))
 }
 
 async fn switch(

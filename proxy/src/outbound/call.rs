@@ -1,27 +1,30 @@
-//! One request to one backend: an endpoint, a connection, the request upstream, and another endpoint where nothing was
-//! sent yet.
+//! One request to one backend: a try at an endpoint, and others where the first came to nothing: elsewhere where no
+//! application has seen it, and as often as its route says.
 
 use std::sync::Arc;
 
+use causeway_mesh::config::action::Retry;
+use causeway_mesh::config::action::retry::{Cause, Outcome};
 use causeway_mesh::reject::Reject;
-use http::header::{self, HeaderMap, HeaderValue};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri, Version, request::Parts};
-use http_body::Body as _;
+use http::{Request, Response, request::Parts};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
+use super::again::{self, Again};
+use super::attempt::{Failed, Got, outcome};
+use super::form::{to_http2, to_origin_form};
 use super::http::Account;
 use super::series::series;
 use super::{Outbound, dial};
-use crate::body::{Body, Payload, kept};
+use crate::body::copied::Source;
+use crate::body::{Body, Payload};
 use crate::clock;
 use crate::connect;
-use crate::endpoint::{BackendState, EndpointState, Pending};
+use crate::endpoint::{BackendState, EndpointState, Retrying};
 use crate::guarded::Verdict;
-use crate::headers::{self, HOP_HTTP1};
-use crate::metrics::{Exchange, Series};
-use crate::pool::{self, Lease};
-use crate::reply::{DETAIL_HEADER, ERROR_HEADER, Refusal};
+use crate::headers;
+use crate::metrics::Exchange;
+use crate::reply::Refusal;
 use crate::target::Target;
 use crate::tls::Alpn;
 
@@ -33,111 +36,156 @@ pub struct Call<'c> {
     pub target: &'c Target,
     /// None: outside of the mesh.
     pub backend: Option<Arc<BackendState>>,
-    /// As the client named it.
+    /// As the client named it, or as its route does.
     pub authority: &'c str,
     /// The client speaks HTTP/2.
     pub is_http2: bool,
+    /// When to try again.
+    pub retry: Option<&'c Retry>,
+    /// Of the request's key, for the choice of an endpoint.
+    pub hash: Option<u64>,
+    /// When all tries together end.
+    pub until: Option<Instant>,
+}
+
+/// The tries so far.
+#[derive(Default)]
+struct Tries {
+    /// Endpoints that came to nothing.
+    tried: Vec<Arc<EndpointState>>,
+    /// Requests that a closing connection gave back.
+    resent: usize,
+    /// Tries by the route's rule.
+    retries: u32,
+    /// Held while such a try is under way.
+    budget: Option<Retrying>,
+    /// What the last one came to, where it was no response.
+    last: Option<Refusal>,
 }
 
 impl Call<'_> {
-    pub async fn send(self, parts: Parts, body: Incoming, account: &mut Account) -> Result<Response<Body>, Refusal> {
-        let Some(backend) = self.backend.clone() else {
-            return self.send_outside(parts, body, account).await;
+    /// Sends the request and gives the response as the client gets it.
+    ///
+    /// # Errors
+    /// What the last try came to.
+    pub async fn send(self, parts: Parts, body: Source, account: &mut Account) -> Result<Response<Body>, Refusal> {
+        let request = Request::from_parts(parts, Payload::from(body));
+        let Some(backend) = &self.backend else {
+            let sent = self.send_outside(request);
+            let response = match self.until {
+                None => sent.await?,
+                Some(until) => tokio::time::timeout_at(until, sent).await.unwrap_or_else(|_| Err(self.late()))?,
+            };
+            return Ok(answer(self.outbound, response, account, |exchange| exchange));
         };
-        let (mut request, again) = Again::prepare(parts, body, backend.reachable() > 1);
-        let mut tried: Vec<Arc<EndpointState>> = Vec::new();
-        let mut last = Refusal::new(Reject::NoEndpoints, &*backend.backend.name);
-        let mut resends = 0;
-        while tried.len() < dial::ATTEMPTS {
-            let Some(state) = backend.choose(&tried) else { break };
-            self.outbound.permit_address(state.address())?;
-            let pending = state.begin();
-            let is_last = again.is_none() || tried.len() + 1 >= dial::ATTEMPTS.min(backend.reachable());
-            match self.attempt(&backend, &state, request, pending, is_last, account).await {
-                Ok(response) => return Ok(response),
-                Err(Failed::Sent(refusal)) => return Err(refusal),
-                Err(Failed::Unseen(refusal)) => {
-                    state.failed();
-                    tried.push(state);
-                    match again.as_ref().and_then(Again::request) {
-                        Some(anew) => (request, last) = (anew, refusal),
-                        None => return Err(refusal),
-                    }
-                }
-                Err(Failed::Unsent(refusal, unsent)) => {
-                    last = refusal;
-                    request = *unsent;
-                    // A kept connection that was just closing says nothing of the endpoint: try it again, with a bound.
-                    resends += 1;
-                    if last.reject != Reject::UpstreamReset || resends > dial::ATTEMPTS {
-                        state.failed();
-                        tried.push(state);
-                    }
-                }
-            }
+        let entered = backend.enter()?;
+        let got = self.exchange(backend, request, &mut account.flag).await?;
+        if let Some(line) = &mut account.line {
+            line.upstream = format!("{} {}", backend.backend.name, got.state.address());
         }
-        Err(last)
+        let series = series(self.outbound, self.target, backend, &got.state);
+        Ok(answer(self.outbound, got.response, account, |exchange| {
+            exchange.of(series).with_lease(got.lease).within(entered)
+        }))
     }
 
-    async fn attempt(
+    /// Sends a copy of a request, whose response is nobody's.
+    ///
+    /// # Errors
+    /// What the last try came to.
+    pub async fn send_copy(self, request: Request<Payload>) -> Result<Got, Refusal> {
+        let backend = self.backend.as_ref().ok_or_else(|| Refusal::new(Reject::NoEndpoints, self.authority))?;
+        let _entered = backend.enter()?;
+        self.exchange(backend, request, &mut "-").await
+    }
+
+    fn late(&self) -> Refusal {
+        Refusal::new(Reject::UpstreamTimeout, &*self.target.destination.canonical)
+    }
+
+    /// Tries until there is a response, or no other try is allowed. `flag` is set where the route's tries are used up.
+    async fn exchange(
         &self,
         backend: &Arc<BackendState>,
-        state: &Arc<EndpointState>,
-        mut request: Request<Payload>,
-        pending: Pending,
-        is_last: bool,
-        account: &mut Account,
-    ) -> Result<Response<Body>, Failed> {
-        let meshed = connect::identity(backend, state).is_some();
-        let began = clock::now();
-        let mut spare = None;
-        let (result, lease) = if meshed || self.is_http2 {
-            let mut stream = match connect::http2_stream(&self.outbound.tls, backend, state).await {
-                Ok(stream) => stream,
-                Err(refusal) => return Err(Failed::Unsent(refusal, Box::new(request))),
+        request: Request<Payload>,
+        flag: &mut &'static str,
+    ) -> Result<Got, Refusal> {
+        let rule = self.retry.filter(|rule| rule.attempts > 0 && !again::is_retry(request.headers()));
+        let (mut request, again) = Again::prepare(request, rule.is_some() || backend.reachable() > 1);
+        let mut tries = Tries::default();
+        loop {
+            let Some(state) = tries.next(backend, self.hash) else {
+                let none = || Refusal::new(Reject::NoEndpoints, &*backend.backend.name);
+                return Err(tries.last.take().unwrap_or_else(none));
             };
-            self.for_http2(&mut request, meshed)?;
-            (stream.sender.try_send_request(request).await, Lease::Http2(stream.in_flight))
-        } else {
-            let timeout = backend.backend.connect_timeout.unwrap_or(connect::CONNECT_TIMEOUT);
-            let mut checkout = match connect::http1_checkout(state, timeout).await {
-                Ok(checkout) => checkout,
-                Err(refusal) => return Err(Failed::Unsent(refusal, Box::new(request))),
+            self.outbound.permit_address(state.address())?;
+            let mut tried = self.attempt(backend, &state, request, self.try_until()).await;
+            tries.budget = None;
+            let outcome = outcome(&tried);
+            let is_free = tries.note(backend, state, &tried, &outcome);
+            let unsent = tried.as_mut().err().and_then(|failed| failed.unsent.take());
+            let anew = || unsent.map(|unsent| *unsent).or_else(|| again.as_ref()?.request());
+            let next = if is_free {
+                anew()
+            } else if let Some(rule) = rule.filter(|rule| rule.covers(&outcome)) {
+                self.once_more(rule, backend, &mut tries, anew, flag).await
+            } else {
+                None
             };
-            self.for_http1(&mut request)?;
-            spare = if checkout.is_reused { pool::spare(&request) } else { None };
-            (checkout.sender.try_send_request(request).await, Lease::Http1(checkout))
-        };
-        match result {
-            Ok(response) => {
-                if let (true, false, Some(refusal)) = (meshed, is_last, unseen(response.headers())) {
-                    return Err(Failed::Unseen(refusal));
-                }
-                state.observe(clock::now().duration_since(began));
-                drop(pending);
-                if let Some(line) = &mut account.line {
-                    line.upstream = format!("{} {}", backend.backend.name, state.address());
-                }
-                let series = series(self.outbound, self.target, backend, state);
-                Ok(answer(self.outbound, response, Some(series), Some(lease), account))
-            }
-            Err(mut error) => {
-                let message = error.take_message().or(spare);
-                let error = error.into_error();
-                let refusal = Refusal::new(Reject::UpstreamReset, format!("{} ({error})", backend.backend.name));
-                Err(match message {
-                    Some(request) => Failed::Unsent(refusal, Box::new(request)),
-                    None => Failed::Sent(refusal),
-                })
+            match (next, tried) {
+                (Some(next), tried) => (request, tries.last) = (next, tried.err().map(|failed| failed.refusal)),
+                (None, Ok(got)) => return Ok(got),
+                (None, Err(failed)) => return Err(failed.refusal),
             }
         }
+    }
+
+    /// When the next try ends.
+    fn try_until(&self) -> Option<Instant> {
+        let own = self.retry.and_then(|rule| rule.try_timeout).and_then(|time| Instant::now().checked_add(time));
+        own.into_iter().chain(self.until).min()
+    }
+
+    /// The request for another try by the route's rule, after the wait before it; None: the last try's outcome stands.
+    async fn once_more(
+        &self,
+        rule: &Retry,
+        backend: &BackendState,
+        tries: &mut Tries,
+        anew: impl FnOnce() -> Option<Request<Payload>>,
+        flag: &mut &'static str,
+    ) -> Option<Request<Payload>> {
+        let metrics = &self.outbound.metrics;
+        let wait = rule.wait(tries.retries + 1, clock::unit());
+        if self.until.is_some_and(|until| Instant::now() + wait >= until) {
+            return None;
+        }
+        if tries.retries >= rule.attempts {
+            metrics.retry("limit");
+            *flag = "URX";
+            return None;
+        }
+        let Some(budget) = backend.retry() else {
+            metrics.retry("no_budget");
+            return None;
+        };
+        let Some(mut anew) = anew() else {
+            metrics.retry("no_body");
+            return None;
+        };
+        tries.retries += 1;
+        metrics.retry("sent");
+        tokio::time::sleep(wait).await;
+        again::mark(anew.headers_mut(), tries.retries + 1);
+        tries.budget = Some(budget);
+        Some(anew)
     }
 
     /// A request with `Upgrade`, on a connection of its own.
     pub async fn switch(
         self,
         parts: Parts,
-        body: Incoming,
+        body: Source,
         verdict: &Verdict,
         account: &mut Account,
     ) -> Result<Response<Body>, Refusal> {
@@ -157,8 +205,9 @@ impl Call<'_> {
         let sender = connect::http1(upstream).await.map_err(failed)?;
         let subject = &*self.target.destination.canonical;
         let (log, started, line) = (&self.outbound.log, account.started, account.line.take());
+        let flag = account.flag;
         let exchange = |code| {
-            let exchange = Exchange::new(series, "http", started, code);
+            let exchange = Exchange::new(series, "http", started, code).flagged(flag);
             Some(match line {
                 Some(line) => exchange.with_log(log.clone(), line),
                 None => exchange,
@@ -169,153 +218,63 @@ impl Call<'_> {
     }
 
     /// A destination outside of the mesh: plain HTTP/1.1 or HTTP/2, a connection each.
-    async fn send_outside(
-        self,
-        parts: Parts,
-        body: Incoming,
-        account: &mut Account,
-    ) -> Result<Response<Body>, Refusal> {
+    async fn send_outside(&self, mut request: Request<Payload>) -> Result<Response<Incoming>, Refusal> {
         let text = super::external(&self.target.destination).unwrap_or(&self.target.text);
         let stream = dial::unknown(self.outbound, text, None).await?;
         let failed = |e: &dyn std::fmt::Display| Refusal::new(Reject::UpstreamReset, format!("{text} ({e})"));
-        let mut request = Request::from_parts(parts, Payload::from(body));
         let response = if self.is_http2 {
-            self.for_http2(&mut request, false).map_err(Failed::refusal)?;
+            to_http2(&mut request, self.authority, false)?;
             connect::http2(stream).await.map_err(|e| failed(&e))?.send_request(request).await
         } else {
-            self.for_http1(&mut request).map_err(Failed::refusal)?;
+            to_origin_form(&mut request, self.authority)?;
             connect::http1(stream).await.map_err(|e| failed(&e))?.send_request(request).await
         };
-        let response = response.map_err(|e| failed(&e))?;
-        Ok(answer(self.outbound, response, None, None, account))
+        response.map_err(|e| failed(&e))
     }
+}
 
-    fn for_http2(&self, request: &mut Request<Payload>, meshed: bool) -> Result<(), Failed> {
-        let refused = |_| Failed::Sent(Refusal::new(Reject::BadRequest, "target"));
-        if request.uri().authority().is_none() || request.uri().scheme().is_none() {
-            let authority: Authority =
-                self.authority.parse().map_err(|_| Failed::Sent(Refusal::new(Reject::BadRequest, "host")))?;
-            let mut uri = std::mem::take(request.uri_mut()).into_parts();
-            uri.scheme = Some(Scheme::HTTP);
-            uri.authority = Some(authority);
-            uri.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
-            *request.uri_mut() = Uri::from_parts(uri).map_err(refused)?;
+impl Tries {
+    /// An endpoint that was not tried; where all were, another try by the route's rule may begin again with any.
+    fn next(&mut self, backend: &BackendState, hash: Option<u64>) -> Option<Arc<EndpointState>> {
+        let next = backend.choose(&self.tried, hash);
+        if next.is_none() && self.retries > 0 {
+            self.tried.clear();
+            return backend.choose(&[], hash);
         }
-        *request.version_mut() = Version::HTTP_2;
-        request.headers_mut().remove(header::HOST);
-        request.headers_mut().remove(header::TRANSFER_ENCODING); // of an attempt by HTTP/1 before this one
-        if meshed && !self.is_http2 {
-            request.headers_mut().insert(HOP_HTTP1, HeaderValue::from_static("1"));
+        next
+    }
+
+    /// Notes a try. Whether the request may be sent again whatever the route says: no application has seen it, and there
+    /// is another endpoint, or a connection that was only closing.
+    fn note(
+        &mut self,
+        backend: &BackendState,
+        state: Arc<EndpointState>,
+        tried: &Result<Got, Failed>,
+        outcome: &Outcome,
+    ) -> bool {
+        if tried.as_ref().is_err_and(Failed::was_closing) && self.resent < dial::ATTEMPTS {
+            self.resent += 1;
+            return true;
         }
-        Ok(())
-    }
-
-    /// Origin form with one `Host`.
-    pub fn for_http1(&self, request: &mut Request<Payload>) -> Result<(), Failed> {
-        to_origin_form(request, self.authority).map_err(Failed::Sent)
+        let is_unsent = tried.as_ref().is_err_and(|failed| failed.unsent.is_some());
+        let is_unseen = is_unsent || matches!(outcome.cause, Some(Cause::Connect | Cause::Refused));
+        self.tried.push(state);
+        is_unseen && outcome.cause.is_some() && self.tried.len() < dial::ATTEMPTS.min(backend.reachable())
     }
 }
 
-/// Makes `request` an HTTP/1.1 request in origin form with exactly one `Host` and its framing.
-pub fn to_origin_form(request: &mut Request<Payload>, authority: &str) -> Result<(), Refusal> {
-    let host = HeaderValue::from_str(authority).map_err(|_| Refusal::new(Reject::BadRequest, "host"))?;
-    if request.uri().authority().is_some() {
-        let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
-        *request.uri_mut() = Uri::from(path);
-    }
-    *request.version_mut() = Version::HTTP_11;
-    request.headers_mut().insert(header::HOST, host);
-    // Unless told so hyper sends no body of unknown length with GET, HEAD and CONNECT.
-    if !request.body().is_end_stream() && request.body().size_hint().exact().is_none() {
-        request.headers_mut().remove(header::CONTENT_LENGTH);
-        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    Ok(())
-}
-
-/// What the proxy of an endpoint says where its application has not seen the request: the application does not listen,
-/// as when its pod has just ended, or the proxy is not ready. Only a proxy can say so, since it strips what applications
-/// say in its name.
-fn unseen(headers: &HeaderMap) -> Option<Refusal> {
-    let code = headers.get(ERROR_HEADER)?.as_bytes();
-    let reject = [Reject::ConnectFailed, Reject::ConnectTimeout, Reject::NotReady]
-        .into_iter()
-        .find(|reject| reject.code().as_bytes() == code)?;
-    let detail = headers.get(DETAIL_HEADER).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    Some(Refusal::new(reject, detail))
-}
-
-/// From which a request is made once more, for another endpoint.
-struct Again {
-    head: Request<()>,
-    /// None: nothing in it.
-    body: Option<kept::Original>,
-}
-
-impl Again {
-    /// The request, and what it takes to make it again where there is anywhere else to send it.
-    fn prepare(parts: Parts, body: Incoming, elsewhere: bool) -> (Request<Payload>, Option<Self>) {
-        if !elsewhere {
-            return (Request::from_parts(parts, Payload::from(body)), None);
-        }
-        let mut head = Request::new(());
-        *head.method_mut() = parts.method.clone();
-        *head.uri_mut() = parts.uri.clone();
-        *head.version_mut() = parts.version;
-        *head.headers_mut() = parts.headers.clone();
-        match Payload::from(body) {
-            Payload::Stream(body) => {
-                let (body, original) = kept::keep(body);
-                let again = Self { head, body: Some(original) };
-                (Request::from_parts(parts, Payload::Kept(body)), Some(again))
-            }
-            payload => (Request::from_parts(parts, payload), Some(Self { head, body: None })),
-        }
-    }
-
-    /// None: the body was too long to be kept.
-    fn request(&self) -> Option<Request<Payload>> {
-        let body = match &self.body {
-            Some(original) => Payload::Kept(original.again()?),
-            None => Payload::Empty,
-        };
-        let (parts, ()) = self.head.clone().into_parts();
-        Some(Request::from_parts(parts, body))
-    }
-}
-
-/// What an attempt came to when no response did.
-pub enum Failed {
-    /// The endpoint's proxy answered that the application has not seen it: try another endpoint.
-    Unseen(Refusal),
-    /// Not a byte was sent: try again, elsewhere or here.
-    Unsent(Refusal, Box<Request<Payload>>),
-    /// It may have been acted upon.
-    Sent(Refusal),
-}
-
-impl Failed {
-    fn refusal(self) -> Refusal {
-        match self {
-            Self::Unsent(refusal, _) | Self::Sent(refusal) | Self::Unseen(refusal) => refusal,
-        }
-    }
-}
-
-/// The response as the client gets it.
+/// The response as the client gets it; `with` completes its account.
 fn answer(
     outbound: &Outbound,
     mut response: Response<Incoming>,
-    series: Option<Arc<Series>>,
-    lease: Option<Lease>,
     account: &mut Account,
+    with: impl FnOnce(Exchange) -> Exchange,
 ) -> Response<Body> {
     headers::strip(response.headers_mut(), false);
     let protocol = if account.grpc { "grpc" } else { "http" };
-    let mut exchange = Exchange::new(series, protocol, account.started, response.status().as_u16());
-    if let Some(lease) = lease {
-        exchange = exchange.with_lease(lease);
-    }
+    let exchange = Exchange::new(None, protocol, account.started, response.status().as_u16()).flagged(account.flag);
+    let mut exchange = with(exchange);
     if let Some(line) = account.line.take() {
         exchange = exchange.with_log(outbound.log.clone(), line);
     }

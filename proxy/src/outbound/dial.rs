@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use causeway_mesh::name;
 use causeway_mesh::reject::Reject;
-use causeway_mesh::split::{Split, SplitKey};
+use causeway_mesh::split::{Picked, Split, SplitKey};
 use tokio::net::TcpStream;
 
-use super::Outbound;
+use super::{Outbound, hash};
 use crate::clock;
 use crate::connect::{self, CONNECT_TIMEOUT, Upstream};
-use crate::endpoint::{BackendState, EndpointState};
+use crate::endpoint::{BackendState, EndpointState, Outcome, Slot};
 use crate::reply::Refusal;
+use crate::resolve::is_local;
 use crate::target::Target;
 use crate::tls::Alpn;
 
@@ -24,14 +25,28 @@ pub struct Endpoint {
     /// Its backend.
     pub backend: Arc<BackendState>,
     /// Its state.
-    pub state: Arc<EndpointState>,
+    pub state: Taken,
+}
+
+/// An endpoint with a connection of its own, counted as long as this is held.
+pub struct Taken {
+    state: Arc<EndpointState>,
+    _slot: Option<Slot>,
+}
+
+impl std::ops::Deref for Taken {
+    type Target = Arc<EndpointState>;
+
+    fn deref(&self) -> &Arc<EndpointState> {
+        &self.state
+    }
 }
 
 /// The backend that `split` picks; `key` is the value of the split's key, where it has one.
 ///
 /// # Errors
 /// [`Reject::NoWeight`] where all weights are zero, [`Reject::NoEndpoints`] where there is nothing to pick.
-pub fn pick<'t>(target: &'t Target, split: &Split, key: Option<&[u8]>) -> Result<&'t Arc<BackendState>, Refusal> {
+pub fn pick(target: &Target, split: &Split, key: Option<&[u8]>) -> Result<Picked, Refusal> {
     if split.is_zero {
         return Err(Refusal::new(Reject::NoWeight, &*split.origin));
     }
@@ -40,9 +55,20 @@ pub fn pick<'t>(target: &'t Target, split: &Split, key: Option<&[u8]>) -> Result
         (None, Some(key)) => split.pick_by_key(key),
         (None, None) => split.pick(draw(split.total())),
     };
-    picked
-        .and_then(|index| target.backends.get(index))
-        .ok_or_else(|| Refusal::new(Reject::NoEndpoints, &*target.destination.canonical))
+    picked.ok_or_else(|| Refusal::new(Reject::NoEndpoints, &*target.destination.canonical))
+}
+
+/// The backend that was picked.
+///
+/// # Errors
+/// [`Reject::NoEndpoints`] where there is none, [`Reject::BrokenBackend`] where the reference to it is not valid.
+pub fn backend(target: &Target, picked: Picked) -> Result<&Arc<BackendState>, Refusal> {
+    let backend = target.backends.get(picked.backend);
+    let backend = backend.ok_or_else(|| Refusal::new(Reject::NoEndpoints, &*target.destination.canonical))?;
+    match &backend.backend.broken {
+        Some(why) => Err(Refusal::new(Reject::BrokenBackend, why)),
+        None => Ok(backend),
+    }
 }
 
 /// Uniform in `0..total`; the error of the multiplication is below 2^-31 for any sum of u32 weights in use.
@@ -58,15 +84,15 @@ pub async fn tcp(outbound: &Outbound, target: &Target) -> Result<(Upstream, Endp
     if let Some(external) = super::external(&target.destination) {
         let upstream = Upstream::Plain(unknown(outbound, external, None).await?);
         let backend = BackendState::new(Arc::new(causeway_mesh::config::Backend {
-            name: external.into(),
-            service: target.destination.service_name.clone(),
-            namespace: target.destination.service_namespace.clone(),
-            port: 0,
-            subset: String::new(),
-            connect_timeout: None,
             plaintext: true,
+            ..causeway_mesh::config::Backend::new(
+                external,
+                &target.destination.service_name,
+                &target.destination.service_namespace,
+                0,
+            )
         }));
-        let state = EndpointState::bare(SocketAddr::from(([0, 0, 0, 0], 0)));
+        let state = Taken { state: EndpointState::bare(SocketAddr::from(([0, 0, 0, 0], 0))), _slot: None };
         return Ok((upstream, Endpoint { backend: Arc::new(backend), state }));
     }
     let split = target
@@ -83,7 +109,7 @@ pub async fn tcp(outbound: &Outbound, target: &Target) -> Result<(Upstream, Endp
 /// As [`tcp`].
 pub async fn tcp_by(outbound: &Outbound, target: &Target, split: &Split) -> Result<(Upstream, Endpoint), Refusal> {
     let own = matches!(split.key, Some(SplitKey::SourceIdentity)).then(|| outbound.own.id_bytes());
-    let backend = pick(target, split, own.as_deref())?;
+    let backend = backend(target, pick(target, split, own.as_deref())?)?;
     let (upstream, state) = connect(outbound, backend, Alpn::Tcp).await?;
     Ok((upstream, Endpoint { backend: Arc::clone(backend), state }))
 }
@@ -91,21 +117,22 @@ pub async fn tcp_by(outbound: &Outbound, target: &Target, split: &Split) -> Resu
 /// Connects for bytes to one endpoint of `backend`, trying others when one does not answer.
 ///
 /// # Errors
-/// What the last attempt came to.
-pub async fn connect(
-    outbound: &Outbound,
-    backend: &BackendState,
-    alpn: Alpn,
-) -> Result<(Upstream, Arc<EndpointState>), Refusal> {
+/// What the last attempt came to; [`Reject::CircuitOpen`] where no more connections are allowed.
+pub async fn connect(outbound: &Outbound, backend: &BackendState, alpn: Alpn) -> Result<(Upstream, Taken), Refusal> {
+    let slot = backend.own_connection()?;
+    let hash = hash::of_connection(&outbound.own, &backend.backend);
     let mut tried = Vec::new();
     let mut last = Refusal::new(Reject::NoEndpoints, &*backend.backend.name);
     while tried.len() < ATTEMPTS {
-        let Some(state) = backend.choose(&tried) else { break };
+        let Some(state) = backend.choose(&tried, hash) else { break };
         outbound.permit_address(state.address())?;
         match connect::bytes(&outbound.tls, backend, &state, alpn).await {
-            Ok(upstream) => return Ok((upstream, state)),
+            Ok(upstream) => {
+                backend.ended(&state, Outcome::Connected);
+                return Ok((upstream, Taken { state, _slot: Some(slot) }));
+            }
             Err(refusal) => {
-                state.failed();
+                backend.ended(&state, Outcome::ConnectFailed);
                 last = refusal;
                 tried.push(state);
             }
@@ -145,11 +172,4 @@ pub async fn unknown(outbound: &Outbound, text: &str, original: Option<SocketAdd
         }
     }
     Err(last)
-}
-
-fn is_local(ip: std::net::IpAddr) -> bool {
-    match ip.to_canonical() {
-        std::net::IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local() || ip.is_unspecified(),
-        std::net::IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unspecified(),
-    }
 }

@@ -1,24 +1,27 @@
 //! HTTP requests that leave: route, split, endpoint, and the request upstream. One request is one call of [`handle`].
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::BytesMut;
-use causeway_mesh::config::{Destination, Kind};
+use causeway_mesh::config::Kind;
 use causeway_mesh::reject::Reject;
-use causeway_mesh::route::{self, Route};
-use causeway_mesh::split::{self, Split, SplitKey};
+use causeway_mesh::route::{self, Selected};
+use causeway_mesh::split::{self, Picked, Split, SplitKey};
 use causeway_mesh::{detect, name};
 use http::header;
 use http::uri::Scheme;
 use http::{Method, Request, Response, Version, request::Parts};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
 
+use super::actions::{self, After, Going};
 use super::call::Call;
+use super::prepared::Prepared;
 use super::series::refused_series;
-use super::{Named, Outbound, dial};
+use super::{Named, Outbound, by_name, dial, hash, mirror};
 use crate::access_log::Line;
+use crate::body::copied::Source;
 use crate::body::{Body, Payload};
 use crate::clock;
 use crate::guarded::{STAND_IN_METHOD, Verdict};
@@ -51,13 +54,17 @@ pub async fn serve<S: Io>(outbound: Arc<Outbound>, stream: S, first: BytesMut, n
 /// Facts about a request that its account needs whatever becomes of it.
 pub struct Account {
     /// When its head had come.
-    pub started: Instant,
+    pub started: std::time::Instant,
     /// Errors must be said the way of gRPC.
     pub grpc: bool,
     /// Where the access log wants one.
     pub line: Option<Line>,
     /// Known once the destination is.
     pub target: Option<Arc<Target>>,
+    /// What befell it without an error, as metrics and log name it.
+    pub flag: &'static str,
+    /// What is still to be done to the response.
+    pub after: After,
 }
 
 /// Serves one request. `verdict` is that of an HTTP/1 connection.
@@ -72,15 +79,23 @@ pub async fn handle(
         grpc: headers::is_grpc(request.headers()),
         line: outbound.log.is_on().then(|| line(&request)),
         target: None,
+        flag: "-",
+        after: After::default(),
     };
     let refusal = match &verdict {
         Some(verdict) if request.method().as_str() == STAND_IN_METHOD => Refusal::from_verdict(verdict),
         _ => match route_request(outbound, named, request, verdict.as_ref(), &mut account).await {
-            Ok(response) => return response,
+            Ok(mut response) => {
+                account.after.apply(response.headers_mut());
+                return response;
+            }
             Err(refusal) => body_refusal(verdict.as_deref(), refusal),
         },
     };
-    refuse(outbound, &refusal, account)
+    let after = std::mem::take(&mut account.after);
+    let mut response = refuse(outbound, &refusal, account);
+    after.apply(response.headers_mut());
+    response
 }
 
 fn line(request: &Request<Incoming>) -> Line {
@@ -104,7 +119,7 @@ fn refuse(outbound: &Outbound, refusal: &Refusal, account: Account) -> Response<
     let protocol = if account.grpc { "grpc" } else { "http" };
     let series = refused_series(outbound, account.target.as_deref());
     let mut exchange =
-        Exchange::new(Some(series), protocol, account.started, refusal.reject.status()).flagged(refusal.reject.flag());
+        Exchange::new(Some(series), protocol, account.started, refusal.status()).flagged(refusal.reject.flag());
     if let Some(mut line) = account.line {
         line.error = refusal.header();
         exchange = exchange.with_log(outbound.log.clone(), line);
@@ -130,7 +145,7 @@ async fn route_request(
     };
     let parsed = name::host_port(&authority).map_err(|e| Refusal::new(Reject::BadRequest, format!("host: {e}")))?;
     let target = match named {
-        Named::Fixed(text, _) => resolve(outbound, text).await?,
+        Named::Fixed(text, _) => by_name::of_request(outbound, resolve(outbound, text).await?, &parsed.host).await,
         Named::ByRequest => {
             if parts.uri.scheme().is_some_and(|s| *s != Scheme::HTTP) {
                 return Err(Refusal::new(Reject::BadRequest, "use CONNECT for https"));
@@ -144,36 +159,59 @@ async fn route_request(
     if target.destination.kind == Kind::Unknown && !outbound.own.egress_allowed() {
         return Err(Refusal::new(Reject::EgressDenied, &*target.text));
     }
-    let (route, split) = {
+    let chosen = {
         let view = View { parts: &parts, host: &parsed.host, path: parts.uri.path() };
-        choose_route(&target.destination, &view)?
+        choose_route(&target, &view)?
     };
-    if let (Some(line), Some(route)) = (&mut account.line, route) {
-        route.name.clone_into_string(&mut line.route);
+    if let (Some(line), Some(selected)) = (&mut account.line, chosen.selected) {
+        selected.route.name.clone_into_string(&mut line.route);
     }
     let upgrade = (!is_http2).then(|| headers::upgrade(&parts.headers)).flatten();
     headers::strip(&mut parts.headers, upgrade.is_some());
     headers::strip_ours(&mut parts.headers);
     parts.headers.remove(header::EXPECT);
-    let backend = match split {
+    account.after.prepared = chosen.prepared.map(Arc::clone);
+    let going = chosen.selected.map(|selected| Going { selected, host: &parsed });
+    let filters = chosen.selected.and_then(|selected| selected.route.filters.as_deref());
+    if let Some(going) = &going {
+        if let Some(filters) = filters
+            && let Some(answer) = actions::before(outbound, filters, going, &parts, account).await?
+        {
+            return Ok(answer);
+        }
+        if let Some(answer) = actions::answer(outbound, going, &parts, account)? {
+            return Ok(answer);
+        }
+    }
+    let until = chosen.selected.and_then(|s| s.route.timeout).and_then(|time| Instant::now().checked_add(time));
+    let backend = match chosen.split {
         Some(split) => {
-            let key = key(outbound, split, &parts);
-            Some(Arc::clone(dial::pick(&target, split, key.as_deref())?))
+            let picked = pick(outbound, &target, split, chosen.prepared, &mut parts)?;
+            account.after.place = Some(picked.place);
+            Some(Arc::clone(dial::backend(&target, picked)?))
         }
         None => None,
     };
-    let call = Call { outbound, target: &target, backend, authority: &authority, is_http2 };
+    let hashed = backend.as_ref().map(|b| hash::of(&outbound.own, &b.backend, &parts)).unwrap_or_default();
+    account.after.cookie = hashed.set_cookie;
+    let rewritten = match (filters, &going) {
+        (Some(filters), Some(going)) => actions::rewrite(filters, going, &mut parts)?,
+        _ => None,
+    };
+    let authority = rewritten.as_deref().unwrap_or(&authority);
+    let body = match filters {
+        Some(filters) if !filters.mirrors.is_empty() && upgrade.is_none() => {
+            mirror::begin(outbound, &target, &filters.mirrors, (&parts, body), authority, is_http2)
+        }
+        _ => Source::from(body),
+    };
+    let retry = chosen.selected.and_then(|selected| selected.route.retry.as_deref());
+    let call = Call { outbound, target: &target, backend, authority, is_http2, retry, hash: hashed.value, until };
     if upgrade.is_some() {
         let verdict = verdict.ok_or_else(|| Refusal::new(Reject::UpgradeRefused, "http/2"))?;
         return call.switch(parts, body, verdict, account).await;
     }
-    let sent = call.send(parts, body, account);
-    match route.and_then(|r| r.timeout) {
-        Some(timeout) => tokio::time::timeout(timeout, sent)
-            .await
-            .unwrap_or_else(|_| Err(Refusal::new(Reject::UpstreamTimeout, &*target.destination.canonical))),
-        None => sent.await,
-    }
+    call.send(parts, body, account).await
 }
 
 trait CloneInto {
@@ -195,23 +233,61 @@ async fn resolve(outbound: &Outbound, text: &str) -> Result<Arc<Target>, Refusal
     outbound.targets.resolve(text).await.map_err(|e| Refusal::new(Reject::NotReady, format!("{text} ({e})")))
 }
 
-/// The route that wins and its split; no split at all where the destination is outside of the mesh.
-fn choose_route<'d>(
-    destination: &'d Destination,
-    view: &View<'_>,
-) -> Result<(Option<&'d Route>, Option<&'d Split>), Refusal> {
+/// What the configuration has for a request.
+#[derive(Default)]
+struct Chosen<'t> {
+    /// None: there are no routes.
+    selected: Option<Selected<'t>>,
+    /// None: the destination is outside of the mesh, or the route answers itself.
+    split: Option<&'t Split>,
+    /// None: heads stay as they are.
+    prepared: Option<&'t Arc<Prepared>>,
+}
+
+/// The route that wins and its split.
+fn choose_route<'t>(target: &'t Target, view: &View<'_>) -> Result<Chosen<'t>, Refusal> {
+    let destination = &target.destination;
     if matches!(destination.kind, Kind::Unknown | Kind::External) {
-        return Ok((None, None));
+        return Ok(Chosen::default());
     }
+    let no_route = || Refusal::new(Reject::NoRoute, &*destination.canonical);
     if destination.routes.is_empty() {
-        return match &destination.split {
-            Some(split) => Ok((None, Some(split))),
-            None => Err(Refusal::new(Reject::NoRoute, &*destination.canonical)),
-        };
+        let split = Some(destination.split.as_ref().ok_or_else(no_route)?);
+        return Ok(Chosen { split, ..Chosen::default() });
     }
-    let route = route::select(&destination.routes, view)
-        .ok_or_else(|| Refusal::new(Reject::NoRoute, &*destination.canonical))?;
-    Ok((Some(route), Some(&route.split)))
+    let selected = route::select(&destination.routes, view).ok_or_else(no_route)?;
+    let prepared = target.prepared.get(selected.index).and_then(Option::as_ref);
+    Ok(Chosen { selected: Some(selected), split: selected.route.split(), prepared })
+}
+
+/// The backend for a request, whose head is changed as the route and the share say.
+fn pick(
+    outbound: &Outbound,
+    target: &Target,
+    split: &Split,
+    prepared: Option<&Arc<Prepared>>,
+    parts: &mut Parts,
+) -> Result<Picked, Refusal> {
+    let given = prepared.and_then(|p| p.version.as_ref()).and_then(|name| parts.headers.get(name));
+    // A version that has no endpoint is no reason to fail: the request is as one without.
+    let given = given
+        .and_then(|version| split.of_version(version.to_str().ok()?))
+        .filter(|picked| target.backends.get(picked.backend).is_some_and(|b| !b.endpoints().is_empty()));
+    let picked = match given {
+        Some(picked) => picked,
+        None => dial::pick(target, split, key(outbound, split, parts).as_deref())?,
+    };
+    if let Some(prepared) = prepared {
+        let share = prepared.shares.get(picked.place);
+        prepared.request.apply(&mut parts.headers);
+        if let Some(share) = share {
+            share.request.apply(&mut parts.headers);
+        }
+        if let (Some(name), Some(version)) = (&prepared.version, share.and_then(|s| s.version.as_ref())) {
+            parts.headers.insert(name, version.clone());
+        }
+    }
+    Ok(picked)
 }
 
 /// The value of a sticky split's key; None: not sticky, or the request has no such value and is drawn at random.

@@ -22,7 +22,7 @@ pub fn refused_series(outbound: &Outbound, target: Option<&Target>) -> Arc<Serie
             destination_principal: "unknown".to_owned(),
             destination_service: match service {
                 "unknown" => service.to_owned(),
-                _ => format!("{service}.{namespace}.svc.{}", own.cluster_domain),
+                _ => full(service, namespace, &own.cluster_domain),
             },
             destination_service_name: service.to_owned(),
             destination_service_namespace: namespace.to_owned(),
@@ -56,7 +56,7 @@ pub fn series(outbound: &Outbound, target: &Target, backend: &BackendState, stat
             destination_service: if service.service.is_empty() {
                 target.destination.canonical.to_string()
             } else {
-                format!("{}.{}.svc.{}", service.service, service.namespace, own.cluster_domain)
+                full(&service.service, &service.namespace, &own.cluster_domain)
             },
             destination_service_name: service.service.clone(),
             destination_service_namespace: service.namespace.clone(),
@@ -64,4 +64,9 @@ pub fn series(outbound: &Outbound, target: &Target, backend: &BackendState, stat
         })
     });
     Arc::clone(series)
+}
+
+/// The whole name of a Service; the host of a ServiceEntry, which has dots, is whole already.
+fn full(service: &str, namespace: &str, domain: &str) -> String {
+    if service.contains('.') { service.to_owned() } else { format!("{service}.{namespace}.svc.{domain}") }
 }

@@ -33,21 +33,3 @@ impl Fault {
         (delay, self.abort.filter(|_| is_within(self.abort_ppm, abort_point)))
     }
 }
-
-/// The HTTP status that stands for a status of gRPC towards a client of plain HTTP (google.rpc.Code).
-pub fn http_of_grpc(code: u8) -> u16 {
-    match code {
-        0 => 200,
-        1 => 499,
-        3 | 9 | 11 => 400,
-        4 => 504,
-        5 => 404,
-        6 | 10 => 409,
-        7 => 403,
-        8 => 429,
-        12 => 501,
-        14 => 503,
-        16 => 401,
-        _ => 500,
-    }
-}
