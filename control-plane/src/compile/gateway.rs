@@ -9,7 +9,7 @@ mod connection;
 mod filter;
 mod rule;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use super::catalog::Catalog;
 use super::lowered::{Attachment, Reference, RouteResource};

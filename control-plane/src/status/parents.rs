@@ -49,12 +49,18 @@ fn one(facts: &Facts<'_>, before: &[ParentStatus], index: usize, parent: &Parent
     let concerns = |p: &&Problem| !p.field.starts_with("spec.parentRefs[") || is_below(&p.field, &own);
     let problems = facts.subject.problems.iter().filter(concerns).cloned().collect();
     let subject = Subject { problems, ..facts.subject.clone() };
-    let facts = &Facts { subject: &subject, ..*facts };
     let written = before.iter().find(|p| p.parent_ref == *parent).map_or(&[][..], |p| &p.conditions);
     let (accepted, partially) = accepted(&subject);
+    let resolved = resolved(&subject);
+    let mut subject = subject;
+    if accepted.0 == "True" {
+        // What is dropped or broken is in force as that.
+        subject.problems.clear();
+    }
+    let facts = &Facts { subject: &subject, ..*facts };
     let judged = [
         Some((ACCEPTED, accepted)),
-        Some((RESOLVED, resolved(&subject))),
+        Some((RESOLVED, resolved)),
         Some((PROGRAMMED, programmed(facts))),
         partially.map(|p| (PARTIALLY_INVALID, p)),
     ];

@@ -33,6 +33,7 @@ fn subject(generation: i64, problems: &[(Severity, &'static str)]) -> Subject {
         in_force: Some(generation),
         hosts: vec!["prodsvc.prod.svc.cluster.local".into()],
         problems: problems.iter().map(problem).collect(),
+        parents: None,
         version: 1,
     }
 }
@@ -247,4 +248,99 @@ fn two_thousand_resources_are_judged_in_a_moment() {
     }
     let took = began.elapsed();
     assert!(took.as_secs() < 5, "{took:?}");
+}
+
+mod parents {
+    use super::*;
+    use crate::compile::Parents;
+    use crate::status::parents::{ParentStatus, differ_much, of};
+    use causeway_crds::gateway::ParentReference;
+
+    fn service(name: &str, port: Option<u32>) -> ParentReference {
+        let (group, kind) = (Some(String::new()), Some("Service".to_owned()));
+        ParentReference { group, kind, name: name.into(), port, ..ParentReference::default() }
+    }
+
+    /// A route of two rules with two Services as parents, between them a Gateway.
+    fn route(problems: &[(&'static str, &str)]) -> Subject {
+        let found = |(code, field): &(&'static str, &str)| Problem {
+            field: (*field).to_owned(),
+            ..subject(1, &[(Severity::Error, code)]).problems[0].clone()
+        };
+        let services = vec![(0, service("shop", Some(80))), (2, service("gone", None))];
+        Subject {
+            problems: problems.iter().map(found).collect(),
+            parents: Some(Parents { services, rules: 2 }),
+            ..subject(7, &[])
+        }
+    }
+
+    fn told(subject: &Subject, before: &[ParentStatus]) -> Vec<ParentStatus> {
+        let facts = Facts { subject, sum: &sum_of(2, 2), previous: &Status::default(), holds: false, now: 1_000 };
+        of(&facts, before)
+    }
+
+    fn conditions(parent: &ParentStatus) -> Vec<(&str, &str, &str)> {
+        parent.conditions.iter().map(|c| (&*c.type_, &*c.status, &*c.reason)).collect()
+    }
+
+    const FINE: [(&str, &str, &str); 3] = [
+        ("Accepted", "True", "Accepted"),
+        ("ResolvedRefs", "True", "ResolvedRefs"),
+        ("Programmed", "True", "Programmed"),
+    ];
+
+    #[test]
+    fn each_parent_is_echoed_and_judged_by_what_concerns_it() {
+        let all = told(&route(&[("unknown_parent", "spec.parentRefs[2].name")]), &[]);
+        let json = serde_json::to_value(&all[0]).unwrap();
+        let echo = serde_json::json!({"group": "", "kind": "Service", "name": "shop", "port": 80});
+        assert_eq!((&json["parentRef"], &json["controllerName"]), (&echo, &"causeway.dev/mesh-controller".into()));
+        assert_eq!(conditions(&all[0]), FINE);
+        assert_eq!(conditions(&all[1])[0], ("Accepted", "False", "NoMatchingParent"));
+        assert!(all[0].conditions.iter().all(|c| c.observed_generation == Some(7)));
+    }
+
+    #[test]
+    fn a_rule_that_is_dropped_is_partially_invalid_and_all_of_them_are_not_accepted() {
+        let some = told(&route(&[("not_implemented", "spec.rules[1].filters[0].extensionRef")]), &[]);
+        assert_eq!(conditions(&some[0])[..3], FINE);
+        assert_eq!(conditions(&some[0])[3], ("PartiallyInvalid", "True", "UnsupportedValue"));
+        let message = &some[0].conditions[3].message;
+        assert!(message.starts_with("Dropped Rule spec.rules[1]: spec.rules[1].filters[0].extensionRef"), "{message}");
+        let both =
+            route(&[("incompatible_filters", "spec.rules[0].filters"), ("incompatible_filters", "spec.rules[1]")]);
+        let both = told(&both, &[]);
+        assert_eq!(conditions(&both[0])[0], ("Accepted", "False", "IncompatibleFilters"));
+        assert_eq!((both[0].conditions.len(), conditions(&both[0])[2].1), (3, "False"));
+        let whole = told(&route(&[("unknown_field", "spec.hostname")]), &[]);
+        assert_eq!(conditions(&whole[0])[0], ("Accepted", "False", "UnsupportedValue"));
+    }
+
+    #[test]
+    fn a_backend_that_is_not_valid_costs_its_share_and_not_the_route() {
+        for (code, reason) in [
+            ("unknown_service", "BackendNotFound"),
+            ("unsupported_backend", "InvalidKind"),
+            ("reference_not_permitted", "RefNotPermitted"),
+        ] {
+            let all = told(&route(&[(code, "spec.rules[0].backendRefs[0].name")]), &[]);
+            let want = [FINE[0], ("ResolvedRefs", "False", reason), FINE[2]];
+            assert_eq!(conditions(&all[0]), want);
+        }
+    }
+
+    #[test]
+    fn a_condition_that_stays_keeps_its_time() {
+        let mut before = told(&route(&[]), &[]);
+        for condition in before.iter_mut().flat_map(|p| &mut p.conditions) {
+            condition.last_transition_time = Time(Timestamp::from_second(5).unwrap());
+        }
+        let after = told(&route(&[]), &before);
+        assert_eq!(after, before);
+        let after = told(&route(&[("unknown_service", "spec.rules[0].backendRefs[0].name")]), &before);
+        let times: Vec<i64> = after[0].conditions.iter().map(|c| c.last_transition_time.0.as_second()).collect();
+        assert_eq!(times, [5, 1_000, 5]);
+        assert!(differ_much(&after, &before));
+    }
 }

@@ -12,7 +12,7 @@ pub(super) fn tcp(lowering: &mut Lowering<'_>, rules: &[ConnectionRule]) -> Vec<
     let rule = |(index, rule): (usize, &ConnectionRule)| {
         let field = format!("spec.rules[{index}]");
         let destinations = destinations(lowering, &field, rule);
-        TcpRule { index, field, matches: Vec::new(), destinations }
+        TcpRule { index, matches: Vec::new(), destinations }
     };
     rules.iter().enumerate().map(rule).collect()
 }
@@ -43,7 +43,7 @@ pub(super) fn tls(lowering: &mut Lowering<'_>, hostnames: &[String], rules: &[Co
     let rule = |(index, rule): (usize, &ConnectionRule)| {
         let field = format!("spec.rules[{index}]");
         let destinations = destinations(lowering, &field, rule);
-        TlsRule { index, field, matches: vec![SniMatch { hosts: hosts.clone(), ..SniMatch::default() }], destinations }
+        TlsRule { index, matches: vec![SniMatch { hosts: hosts.clone(), ..SniMatch::default() }], destinations }
     };
     rules.iter().enumerate().map(rule).collect()
 }

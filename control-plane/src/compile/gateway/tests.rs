@@ -32,6 +32,49 @@ pub(super) fn route(kind: &str, namespace: &str, name: &str, spec: &str) -> Stri
     )
 }
 
+/// Routes that contradict and miss each other in many ways, on the Services `a` and `b` of prod.
+pub(in crate::compile) fn pieces() -> Vec<String> {
+    let rules = [
+        "- matches: [{path: {value: /x}}, {path: {type: Exact, value: /}, headers: [{name: Host, value: a}]}]\n  backendRefs: [{name: a, namespace: prod, port: 80, weight: 3}, {name: b, namespace: prod, port: 80}]",
+        "- filters: [{type: RequestRedirect, requestRedirect: {port: 8443}}]\n- matches: [{path: {type: RegularExpression, value: '('}}]",
+        "- filters: [{type: CORS, cors: {allowOrigins: ['*']}}, {type: RequestMirror, requestMirror: {backendRef: {name: b, namespace: prod, port: 81}, percent: 5}}]\n  timeouts: {backendRequest: 1s}\n  retry: {codes: [500]}\n  backendRefs: [{name: gone, port: 80}]",
+        "- backendRefs: [{name: a, namespace: prod, port: 80, weight: 0}, {name: out, namespace: dev, port: 443}]",
+    ];
+    let mut all = vec![
+        route(
+            "ReferenceGrant",
+            "prod",
+            "g",
+            "from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: dev}]\nto: [{group: '', kind: Service, name: b}]",
+        ),
+        route(
+            "GRPCRoute",
+            "prod",
+            "grpc",
+            "parentRefs: [{group: '', kind: Service, name: a}]\nrules: [{matches: [{method: {service: s}}], backendRefs: [{name: a, port: 80}]}]",
+        ),
+        route(
+            "TCPRoute",
+            "dev",
+            "tcp",
+            "parentRefs: [{group: '', kind: Service, name: b, namespace: prod}]\nrules: [{backendRefs: [{name: b, namespace: prod, port: 80}, {name: a, namespace: prod, port: 80}]}]",
+        ),
+        route(
+            "TLSRoute",
+            "prod",
+            "tls",
+            "parentRefs: [{group: '', kind: Service, name: b}]\nhostnames: [a.b, '*.b']\nrules: [{backendRefs: [{name: b, port: 80}]}]",
+        ),
+    ];
+    for (index, rules) in rules.iter().enumerate() {
+        for namespace in ["dev", "prod"] {
+            let parents = "parentRefs: [{group: '', kind: Service, name: a, namespace: prod}, {group: '', kind: Service, name: b, namespace: prod, port: 81}]";
+            all.push(route("HTTPRoute", namespace, &format!("h{index}"), &format!("{parents}\nrules:\n{rules}")));
+        }
+    }
+    all
+}
+
 /// An HTTPRoute in prod on all ports of `shop` with these rules.
 pub(super) fn http(rules: &str) -> Model {
     let rules: String = rules.trim_matches('\n').lines().map(|l| format!("\n{l}")).collect();

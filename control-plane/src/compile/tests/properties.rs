@@ -82,6 +82,7 @@ fn pieces() -> Vec<String> {
         }
     }
     all.push(custom("VirtualService", "prod", "tcp", "hosts: [b]\ntcp:\n- match: [{port: 80}]\n  route: [{destination: {host: b}, weight: 1}, {destination: {host: a}, weight: 1}]"));
+    all.extend(crate::compile::gateway::tests::pieces());
     all
 }
 
@@ -133,7 +134,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn order_changes_nothing(chosen in subsequence(pieces(), 0..=48).prop_shuffle()) {
+    fn order_changes_nothing(chosen in subsequence(pieces(), 0..=60).prop_shuffle()) {
         let read: Vec<Event> = chosen.iter().flat_map(|text| events(text)).collect();
         let one = compiled(read.clone(), &Settings::default());
         let mut sorted = read;
@@ -147,7 +148,7 @@ proptest! {
     }
 
     #[test]
-    fn every_answer_passes_the_wire_and_is_accepted(chosen in subsequence(pieces(), 0..=48)) {
+    fn every_answer_passes_the_wire_and_is_accepted(chosen in subsequence(pieces(), 0..=60)) {
         let model = model(&chosen.concat());
         for resource in answers(&model) {
             let back = wire::Resource::decode(resource.encode_to_vec().as_slice()).unwrap();
@@ -159,8 +160,8 @@ proptest! {
 
     #[test]
     fn what_was_before_counts_only_while_something_dangles(
-        before in subsequence(pieces(), 0..=48),
-        now in subsequence(pieces(), 0..=48),
+        before in subsequence(pieces(), 0..=60),
+        now in subsequence(pieces(), 0..=60),
     ) {
         let before = model(&before.concat());
         let mut resources = Resources::default();

@@ -7,7 +7,10 @@ fn rule(text: &str) -> (wire::Route, Vec<String>) {
     let model = http(text);
     let destination = seen_from(&model, "dev", "shop.prod:80");
     // Whatever a route says, a proxy takes it.
-    causeway_mesh::config::decode::destination(&destination, "destination/shop").unwrap();
+    let body = Some(wire::resource::Body::Destination(destination.clone()));
+    let resource =
+        wire::Resource { name: "destination/shop.prod:80".into(), version: 1, body, ..wire::Resource::default() };
+    causeway_mesh::config::decode(&resource).unwrap();
     (destination.routes[0].clone(), found(&model))
 }
 

@@ -27,8 +27,18 @@ fn installed(at: usize, versions: &[&str]) -> Installed {
     Installed { name: CUSTOM[at].definition(), served }
 }
 
+/// How many kinds are Causeway's own; they come first.
+fn own_kinds() -> usize {
+    CUSTOM.iter().take_while(|kind| kind.is_own()).count()
+}
+
 fn own() -> Vec<Installed> {
-    (0..4).map(|at| installed(at, &["v1alpha1"])).collect()
+    (0..own_kinds()).map(|at| installed(at, &["v1alpha1"])).collect()
+}
+
+/// Where the kind with this definition stands.
+fn position(definition: &str) -> usize {
+    CUSTOM.iter().position(|kind| kind.definition() == definition).unwrap()
 }
 
 /// An intake that has heard every kind of Kubernetes' own and that those of Causeway are installed.
@@ -38,7 +48,7 @@ fn listed() -> Intake {
         intake.heard(target, Step::Listed(Vec::new()));
     }
     let orders = intake.definitions(Step::Listed(own()));
-    assert_eq!((orders.stop.len(), orders.start.len()), (0, 4));
+    assert_eq!((orders.stop.len(), orders.start.len()), (0, own_kinds()));
     intake
 }
 
@@ -79,9 +89,9 @@ fn a_kind_of_ours_that_is_not_installed_is_a_problem_and_does_not_hold_the_start
     let events = intake.events();
     assert!(synced(&events));
     index.apply(events);
-    assert_eq!(reported(&index).len(), 4);
+    assert_eq!(reported(&index).len(), own_kinds());
     assert!(reported(&index).contains(&("crd_missing", "virtualservices.causeway.dev".into())));
-    for at in 0..4 {
+    for at in 0..own_kinds() {
         intake.definitions(Step::Applied(installed(at, &["v1alpha1"])));
     }
     index.apply(intake.events());
@@ -93,10 +103,11 @@ fn an_installed_policy_that_cannot_be_read_holds_the_start_and_a_route_does_not(
     let mut intake = listed();
     let own: Vec<Target> = intake.following.values().copied().collect();
     own.iter().for_each(|t| intake.heard(*t, Step::Listed(Vec::new())));
-    for at in [4, 6] {
+    let at = [position("httproutes.gateway.networking.k8s.io"), position("authorizationpolicies.security.istio.io")];
+    for at in at {
         intake.definitions(Step::Applied(installed(at, &["v1"])));
     }
-    let (routes, policies) = (intake.following[&4], intake.following[&6]);
+    let [routes, policies] = at.map(|at| intake.following[&at]);
     intake.heard(routes, Step::Down(forbidden()));
     intake.heard(policies, Step::Down(forbidden()));
     assert!(!synced(&intake.events()));
@@ -125,25 +136,26 @@ fn a_failure_deletes_nothing_and_its_problem_goes_when_it_is_mended() {
 #[test]
 fn a_definition_that_comes_brings_its_kind_and_one_that_goes_takes_its_resources() {
     let (mut intake, mut index) = (listed(), Index::new());
-    let orders = intake.definitions(Step::Applied(installed(4, &["v1beta1", "v1alpha3"])));
+    let at = position("virtualservices.networking.istio.io");
+    let orders = intake.definitions(Step::Applied(installed(at, &["v1beta1", "v1alpha3"])));
     assert_eq!(orders.start.iter().map(|t| t.version).collect::<Vec<_>>(), ["v1beta1"]);
-    intake.heard(orders.start[0], Step::Listed(vec![route(4, "a")]));
+    intake.heard(orders.start[0], Step::Listed(vec![route(at, "a")]));
     intake.heard(intake.following[&0], Step::Listed(vec![route(0, "a")]));
     index.apply(intake.events());
     assert_eq!(index.snapshot().virtual_services.len(), 2);
 
     // A better version: followed instead, and nothing goes meanwhile.
     let old = orders.start[0];
-    let orders = intake.definitions(Step::Applied(installed(4, &["v1", "v1beta1"])));
+    let orders = intake.definitions(Step::Applied(installed(at, &["v1", "v1beta1"])));
     assert_eq!((orders.stop.clone(), orders.start[0].version), (vec![old], "v1"));
     index.apply(intake.events());
     assert_eq!(index.snapshot().virtual_services.len(), 2);
-    intake.heard(orders.start[0], Step::Listed(vec![route(4, "b")]));
+    intake.heard(orders.start[0], Step::Listed(vec![route(at, "b")]));
     index.apply(intake.events());
     let names = |index: &Index| index.snapshot().virtual_services.keys().map(|k| k.name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&index), ["a", "b"]);
 
-    let orders = intake.definitions(Step::Deleted((String::new(), CUSTOM[4].definition())));
+    let orders = intake.definitions(Step::Deleted((String::new(), CUSTOM[at].definition())));
     assert_eq!((orders.stop.len(), orders.start.len()), (1, 0));
     index.apply(intake.events());
     assert_eq!(names(&index), ["a"]);
