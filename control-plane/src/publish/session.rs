@@ -312,7 +312,9 @@ impl Session {
         let mut backends = BTreeSet::new();
         for text in texts {
             let destination = catalogue.destination(&self.client, text);
-            backends.extend(destination.backends().iter().map(|b| b.name.clone()));
+            // What DNS says of a backend the proxy finds out itself.
+            let listed = destination.backends().iter().filter(|b| b.dns.is_empty());
+            backends.extend(listed.map(|b| b.name.clone()));
             put(destination);
         }
         for backend in backends {
