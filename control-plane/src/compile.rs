@@ -107,7 +107,6 @@ pub struct ServiceView {
 /// Everything resolved, with every problem found.
 #[derive(Debug, Default)]
 pub struct Model {
-    resources: Arc<Resources>,
     settings: Settings,
     catalog: catalog::Catalog,
     rules: rules::Rules,
@@ -145,7 +144,7 @@ pub fn compile_after(before: Option<&Model>, resources: &Arc<Resources>, setting
     alias::examine(&catalog, settings, &mut problems);
     let mut rules = rules::Rules::new(resources, &catalog, settings, &mut problems);
     // Routes of other APIs than VirtualServices, which are never held back.
-    let others = gateway::lower(resources, &catalog, settings, &mut problems);
+    let others = gateway::lower(resources, &catalog, &mut problems);
     let routes_of = |services: &BTreeMap<Key, Arc<VirtualService>>, problems: &mut Vec<Problem>| {
         let lowered = virtual_service::lower(services, &catalog, settings, problems);
         routes::Routes::new(lowered.into_iter().chain(others.iter().cloned()).collect(), problems)
@@ -186,7 +185,6 @@ pub fn compile_after(before: Option<&Model>, resources: &Arc<Resources>, setting
         backends: backends(&catalog, &rules),
         headless: headless(&catalog),
         pods: catalog.pods.iter().map(|(name, p)| (name.clone(), pod(p))).collect(),
-        resources: Arc::clone(resources),
         settings: settings.clone(),
         catalog,
         rules,

@@ -11,9 +11,9 @@ mod rule;
 #[cfg(test)]
 pub(super) mod tests;
 
+use super::Name;
 use super::catalog::Catalog;
 use super::lowered::{Attachment, Reference, RouteResource};
-use super::{Name, Settings};
 use crate::index::Resources;
 use crate::problem::{Problem, Severity};
 use crate::source::resource::{Custom, ReferenceGrant};
@@ -84,14 +84,9 @@ pub(super) fn concerns(resources: &Resources, key: &Key) -> bool {
 }
 
 /// Every route that has a Service as parent, with what is wrong with it.
-pub(super) fn lower(
-    resources: &Resources,
-    catalog: &Catalog,
-    settings: &Settings,
-    problems: &mut Vec<Problem>,
-) -> Vec<Arc<RouteResource>> {
+pub(super) fn lower(resources: &Resources, catalog: &Catalog, problems: &mut Vec<Problem>) -> Vec<Arc<RouteResource>> {
     let grants = Grants::new(resources);
-    let world = World { catalog, grants: &grants, settings };
+    let world = World { catalog, grants: &grants };
     let mut all = Vec::new();
     for route in resources.http_routes.values() {
         all.extend(world.route(route, problems, |lowering, spec, lowered| {
@@ -123,7 +118,6 @@ pub(super) fn lower(
 struct World<'a> {
     catalog: &'a Catalog,
     grants: &'a Grants<'a>,
-    settings: &'a Settings,
 }
 
 impl<'a> World<'a> {
