@@ -14,8 +14,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::body::Payload;
-use crate::endpoint::{BackendState, EndpointState};
-use crate::pool::{Checkout, Stream};
+use crate::endpoint::{BackendState, EndpointState, Slot};
+use crate::pool::{Bounds, Checkout, Stream};
 use crate::reply::Refusal;
 use crate::tls::{Alpn, Tls, peer_life};
 
@@ -87,27 +87,68 @@ fn refused(address: SocketAddr, identity: &SpiffeId, error: &std::io::Error) -> 
 /// A stream on a shared HTTP/2 connection to a meshed endpoint, opening one when none has room.
 ///
 /// # Errors
-/// As [`tls`].
+/// As [`tls`]; [`Reject::CircuitOpen`] where no connection became free in time.
 pub async fn http2_stream(tls_source: &Tls, backend: &BackendState, state: &EndpointState) -> Result<Stream, Refusal> {
-    if let Some(stream) = state.http2.stream() {
+    let bounds = backend.bounds();
+    let stream = || state.http2.stream(bounds);
+    if let Some(stream) = stream() {
         return Ok(stream);
     }
+    let _waiting = backend.wait()?;
     let _turn = state.http2.connecting.lock().await;
-    if let Some(stream) = state.http2.stream() {
-        return Ok(stream); // somebody else has just connected
-    }
+    let slot = || backend.connection(state.http2.is_empty());
+    // Somebody else may have just connected.
+    let slot = match backend.when_free(|| stream().map(Room::Kept).or_else(|| slot().map(Room::New))).await? {
+        Room::Kept(stream) => return Ok(stream),
+        Room::New(slot) => slot,
+    };
     let timeout = backend.backend.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
     let mut life = None;
     let sender = match identity(backend, state) {
         Some(identity) => {
             let stream = tls(tls_source, state.address(), identity, Alpn::H2, timeout).await?;
             life = peer_life(stream.get_ref().1);
+            keep_alive(backend, stream.get_ref().0);
             http2(stream).await
         }
-        None => http2(tcp(state.address(), timeout).await?).await,
+        None => http2(outside(backend, state, b"h2", timeout).await?).await,
     };
     let sender = sender.map_err(|e| Refusal::new(Reject::ConnectFailed, format!("{} http/2: {e}", state.address())))?;
-    Ok(state.http2.add(sender, life))
+    let told = backend.is_watched().then(|| Arc::clone(backend.in_use()));
+    Ok(state.http2.add(sender, life, Some(slot), told))
+}
+
+/// Where a request goes: on a connection that is there, or on one that may be opened.
+enum Room<T> {
+    Kept(T),
+    New(Slot),
+}
+
+/// A connection to an endpoint outside of the mesh: as it is, or with TLS where the proxy is to begin it; `alpn` is then
+/// what is agreed on.
+async fn outside(
+    backend: &BackendState,
+    state: &EndpointState,
+    alpn: &[u8],
+    timeout: Duration,
+) -> Result<Upstream, Refusal> {
+    let connect = async {
+        let stream = tcp(state.address(), timeout).await?;
+        keep_alive(backend, &stream);
+        Ok(match &backend.backend.tls {
+            Some(tls) => Upstream::Tls(Box::new(backend.origination.begin(&backend.backend, tls, stream, alpn).await?)),
+            None => Upstream::Plain(stream),
+        })
+    };
+    let late = || Refusal::new(Reject::ConnectTimeout, state.address().to_string());
+    tokio::time::timeout(timeout, connect).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// Sets what the backend says of idle connections.
+fn keep_alive(backend: &BackendState, stream: &TcpStream) {
+    if let Some(keepalive) = &backend.backend.limits.keepalive {
+        crate::accept::keep_alive(stream, keepalive);
+    }
 }
 
 /// Whom the endpoint must prove to be; None: plain text.
@@ -163,15 +204,45 @@ where
 /// A kept or new HTTP/1.1 connection to a plain endpoint.
 ///
 /// # Errors
-/// As [`tcp`].
-pub async fn http1_checkout(state: &EndpointState, timeout: Duration) -> Result<Checkout, Refusal> {
-    if let Some(checkout) = state.http1.checkout() {
+/// As [`tcp`]; [`Reject::CircuitOpen`] where no connection became free in time.
+pub async fn http1_checkout(backend: &BackendState, state: &EndpointState) -> Result<Checkout, Refusal> {
+    let bounds = backend.bounds();
+    let checkout = || state.http1.checkout(bounds);
+    if let Some(checkout) = checkout() {
         return Ok(checkout);
     }
-    let stream = tcp(state.address(), timeout).await?;
+    let slot = || backend.connection(state.http1.is_empty());
+    let slot = match slot() {
+        Some(slot) => slot,
+        None => {
+            let _waiting = backend.wait()?;
+            backend.drop_idle(state);
+            match backend.when_free(|| checkout().map(Room::Kept).or_else(|| slot().map(Room::New))).await? {
+                Room::Kept(checkout) => return Ok(checkout),
+                Room::New(slot) => slot,
+            }
+        }
+    };
+    let timeout = backend.backend.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+    let stream = outside(backend, state, b"http/1.1", timeout).await?;
     let sender =
         http1(stream).await.map_err(|e| Refusal::new(Reject::ConnectFailed, format!("{}: {e}", state.address())))?;
-    Ok(state.http1.lend(sender))
+    Ok(state.http1.lend(sender, bounds, Some(slot)))
+}
+
+/// A kept or new HTTP/1.1 connection to the own application, without any limit.
+///
+/// # Errors
+/// As [`tcp`].
+pub async fn http1_to_app(app: &EndpointState, timeout: Duration) -> Result<Checkout, Refusal> {
+    let bounds = Bounds::default();
+    if let Some(checkout) = app.http1.checkout(bounds) {
+        return Ok(checkout);
+    }
+    let stream = tcp(app.address(), timeout).await?;
+    let sender =
+        http1(stream).await.map_err(|e| Refusal::new(Reject::ConnectFailed, format!("{}: {e}", app.address())))?;
+    Ok(app.http1.lend(sender, bounds, None))
 }
 
 /// A connection for bytes.
@@ -186,7 +257,11 @@ pub async fn bytes(
 ) -> Result<Upstream, Refusal> {
     let timeout = backend.backend.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
     match identity(backend, state) {
-        Some(identity) => Ok(Upstream::Tls(Box::new(tls(tls_source, state.address(), identity, alpn, timeout).await?))),
-        None => Ok(Upstream::Plain(tcp(state.address(), timeout).await?)),
+        Some(identity) => {
+            let stream = tls(tls_source, state.address(), identity, alpn, timeout).await?;
+            keep_alive(backend, stream.get_ref().0);
+            Ok(Upstream::Tls(Box::new(stream)))
+        }
+        None => outside(backend, state, if alpn == Alpn::H1 { b"http/1.1" } else { b"" }, timeout).await,
     }
 }
