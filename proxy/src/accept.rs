@@ -111,6 +111,22 @@ pub fn tune(stream: &TcpStream) {
     let _ = socket.set_tcp_keepalive(&keepalive);
 }
 
+/// Sets other times of keep-alive; what is not said stays.
+pub fn keep_alive(stream: &TcpStream, times: &causeway_mesh::config::backend::Keepalive) {
+    let mut keepalive = TcpKeepalive::new();
+    if let Some(time) = times.time {
+        keepalive = keepalive.with_time(time);
+    }
+    if let Some(interval) = times.interval {
+        keepalive = keepalive.with_interval(interval);
+    }
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    if let Some(probes) = times.probes {
+        keepalive = keepalive.with_retries(probes);
+    }
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
 /// An IPv4 address that came through a dual-stack socket, as IPv4.
 pub fn unmap(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())

@@ -1,18 +1,25 @@
-//! Backends with their endpoints as the data plane sees them: load, connections and metric handles of each endpoint,
-//! kept across configuration changes while address and identity stay.
+//! Endpoints as the data plane sees them: load, connections, record and metric handles of each, kept across configuration
+//! changes while address and identity stay. Which of them takes a request is said in `backend`.
 
-use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use causeway_mesh::balance::outlier::{Ending, Record, Standing};
 use causeway_mesh::balance::{self, Load};
-use causeway_mesh::config::{Backend, Endpoint};
+use causeway_mesh::config::Endpoint;
 
 use crate::clock;
 use crate::metrics::Series;
 use crate::pool::{Http1Pool, Http2Pool};
+
+mod backend;
+mod breaker;
+mod pickable;
+
+pub use backend::BackendState;
+pub use breaker::{Entered, Retrying, Slot, Use, Waiting};
 
 /// How fast a measured latency is forgotten.
 const TAU: Duration = Duration::from_secs(10);
@@ -20,11 +27,36 @@ const TAU: Duration = Duration::from_secs(10);
 /// What a failed connection attempt counts as; decays like any measurement.
 const FAILURE: Duration = Duration::from_secs(5);
 
-/// How long the last endpoints are still used when all of them are gone within this time.
-const LAST_RESORT: Duration = Duration::from_secs(10);
+/// What one try at an endpoint came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The head of an answer came after this time; of gRPC's trailers-only answers the status is
+    /// [`balance::outlier::status_of_grpc`].
+    Answered {
+        /// HTTP status.
+        status: u16,
+        /// From the request to the head.
+        after: Duration,
+    },
+    /// A connection for bytes came about.
+    Connected,
+    /// No connection, or the endpoint's proxy had none to its application.
+    ConnectFailed,
+    /// The connection broke before an answer.
+    Reset,
+    /// No answer in time.
+    TimedOut,
+}
 
-/// Endpoints that are remembered for a last resort.
-const MAX_GONE: usize = 64;
+impl Outcome {
+    fn ending(self) -> Ending {
+        match self {
+            Self::Answered { status, .. } => Ending::Answered(status),
+            Self::Connected => Ending::Answered(200),
+            Self::ConnectFailed | Self::Reset | Self::TimedOut => Ending::Failed,
+        }
+    }
+}
 
 /// One endpoint of one backend.
 pub struct EndpointState {
@@ -42,6 +74,9 @@ pub struct EndpointState {
     /// Microseconds since `born`.
     measured: AtomicU64,
     born: Instant,
+    /// The record is not clean: a good answer, too, must be noted.
+    is_marked: AtomicBool,
+    record: Mutex<Record>,
 }
 
 impl EndpointState {
@@ -55,6 +90,8 @@ impl EndpointState {
             latency: AtomicU64::new(0f64.to_bits()),
             measured: AtomicU64::new(0),
             born: clock::now(),
+            is_marked: AtomicBool::new(false),
+            record: Mutex::default(),
         })
     }
 
@@ -68,6 +105,8 @@ impl EndpointState {
             pod: String::new(),
             namespace: String::new(),
             zone: String::new(),
+            region: String::new(),
+            for_zones: Vec::new(),
         })
     }
 
@@ -76,16 +115,34 @@ impl EndpointState {
         SocketAddr::new(self.endpoint.address, self.endpoint.port)
     }
 
-    fn load(&self) -> Load {
+    /// Requests sent and not yet answered.
+    pub fn pending(&self) -> u32 {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Moving average of the time to the response's head, microseconds; 0: never measured.
+    pub fn latency_micros(&self) -> f64 {
         let age = self.micros().saturating_sub(self.measured.load(Ordering::Relaxed));
         let latency = f64::from_bits(self.latency.load(Ordering::Relaxed));
         // A measurement loses its weight with age, so that a slow endpoint is tried again.
-        let latency = latency * (-(age as f64) / TAU.as_micros() as f64).exp();
-        Load { latency_micros: latency, pending: self.pending.load(Ordering::Relaxed) }
+        latency * (-(age as f64) / TAU.as_micros() as f64).exp()
+    }
+
+    fn load(&self) -> Load {
+        Load { latency_micros: self.latency_micros(), pending: self.pending() }
     }
 
     fn micros(&self) -> u64 {
         u64::try_from(clock::now().duration_since(self.born).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Where it stands; see [`causeway_mesh::balance::outlier`].
+    pub fn standing(&self) -> Standing {
+        self.record().standing
+    }
+
+    fn record(&self) -> std::sync::MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes how long the endpoint took to answer. Two racing notes lose one measurement, which is harmless.
@@ -115,120 +172,6 @@ pub struct Pending(Arc<EndpointState>);
 impl Drop for Pending {
     fn drop(&mut self) {
         self.0.pending.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// One backend with its endpoints now.
-pub struct BackendState {
-    /// As configured.
-    pub backend: Arc<Backend>,
-    endpoints: RwLock<Held>,
-    /// What `endpoints` was made from, to see cheaply that nothing changed.
-    source: Mutex<Option<Arc<[Endpoint]>>>,
-}
-
-/// Endpoints in use.
-struct Held {
-    list: Arc<[Arc<EndpointState>]>,
-    /// They are a last resort until then: the configuration names none any more.
-    until: Option<Instant>,
-    /// Meshed ones that the configuration named until lately, and when it ceased to.
-    gone: Vec<(Arc<EndpointState>, Instant)>,
-}
-
-impl Held {
-    fn is_over(&self) -> bool {
-        self.until.is_some_and(|until| until <= clock::now())
-    }
-
-    /// The meshed endpoints that have gone lately, once `new` are those in use, the latest first.
-    fn gone_after(&self, new: &[Arc<EndpointState>]) -> Vec<(Arc<EndpointState>, Instant)> {
-        let now = clock::now();
-        let stays: HashSet<&Endpoint> = new.iter().map(|e| &e.endpoint).collect();
-        // Those of a last resort went before.
-        let listed = self.list.iter().filter(|_| self.until.is_none()).map(|e| (Arc::clone(e), now));
-        let before = self.gone.iter().filter(|(_, at)| now.duration_since(*at) < LAST_RESORT).cloned();
-        let is_meshed = |e: &EndpointState| e.endpoint.identity.is_some();
-        listed.chain(before).filter(|(e, _)| is_meshed(e) && !stays.contains(&e.endpoint)).take(MAX_GONE).collect()
-    }
-}
-
-impl BackendState {
-    /// A backend without endpoints yet.
-    pub fn new(backend: Arc<Backend>) -> Self {
-        let none = Held { list: Arc::new([]), until: None, gone: Vec::new() };
-        Self { backend, endpoints: RwLock::new(none), source: Mutex::default() }
-    }
-
-    /// The endpoints now.
-    ///
-    /// When the last of them is gone, the meshed ones that went within `LAST_RESORT` stay for as long again: a node whose
-    /// kubelet restarts, or that cannot reach the API server, has its pods reported as not ready, one after another, and
-    /// they serve. Whoever has an address by then must still prove the identity.
-    pub fn endpoints(&self) -> Arc<[Arc<EndpointState>]> {
-        let held = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
-        if held.is_over() { Arc::new([]) } else { Arc::clone(&held.list) }
-    }
-
-    /// Takes over `endpoints`; those that stay keep their load and connections. An endpoint that `is_self` is our own
-    /// application: nothing redirects what we send there, so it is spoken to as it is.
-    pub fn update(&self, endpoints: &Arc<[Endpoint]>, is_self: impl Fn(IpAddr) -> bool) {
-        let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
-        if source.as_ref().is_some_and(|s| Arc::ptr_eq(s, endpoints)) {
-            return;
-        }
-        let old: HashMap<Endpoint, Arc<EndpointState>> =
-            self.endpoints().iter().map(|e| (e.endpoint.clone(), Arc::clone(e))).collect();
-        let new: Arc<[Arc<EndpointState>]> = endpoints
-            .iter()
-            .map(|e| {
-                let mut e = e.clone();
-                if is_self(e.address) {
-                    e.identity = None;
-                }
-                old.get(&e).map_or_else(|| EndpointState::new(e.clone()), Arc::clone)
-            })
-            .collect();
-        let mut held = self.endpoints.write().unwrap_or_else(PoisonError::into_inner);
-        let gone = held.gone_after(&new);
-        *held = match (new.is_empty(), held.until) {
-            (true, None) => {
-                let list = gone.iter().map(|(e, _)| Arc::clone(e)).collect();
-                Held { list, until: clock::now().checked_add(LAST_RESORT), gone: Vec::new() }
-            }
-            // Being gone again does not begin the time anew.
-            (true, until) => Held { list: Arc::clone(&held.list), until, gone: Vec::new() },
-            (false, _) => Held { list: new, until: None, gone },
-        };
-        *source = Some(Arc::clone(endpoints));
-    }
-
-    /// The better of two endpoints drawn at random, none of `tried`. When all were tried, those that went lately: if all
-    /// that is listed fails, the list may be what is wrong. Each must still prove its identity.
-    pub fn choose(&self, tried: &[Arc<EndpointState>]) -> Option<Arc<EndpointState>> {
-        let endpoints = self.endpoints();
-        if tried.is_empty() {
-            let index = balance::choose(endpoints.len(), clock::draw(), clock::draw(), |i| endpoints[i].load())?;
-            return Some(Arc::clone(&endpoints[index]));
-        }
-        let left: Vec<_> = endpoints.iter().filter(|e| !tried.iter().any(|t| Arc::ptr_eq(t, e))).collect();
-        match balance::choose(left.len(), clock::draw(), clock::draw(), |i| left[i].load()) {
-            Some(index) => Some(Arc::clone(left[index])),
-            None => self.lately_gone().find(|e| !tried.iter().any(|t| Arc::ptr_eq(t, e))),
-        }
-    }
-
-    /// How many endpoints [`Self::choose`] can give one after another.
-    pub fn reachable(&self) -> usize {
-        self.endpoints().len() + self.lately_gone().count()
-    }
-
-    /// Endpoints of the mesh that ceased to be listed within `LAST_RESORT`, the latest first.
-    fn lately_gone(&self) -> impl Iterator<Item = Arc<EndpointState>> {
-        let now = clock::now();
-        let held = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
-        let gone = held.gone.iter().filter(|(_, at)| now.duration_since(*at) < LAST_RESORT);
-        gone.map(|(state, _)| Arc::clone(state)).collect::<Vec<_>>().into_iter()
     }
 }
 

@@ -1,14 +1,16 @@
 //! Connections to upstreams that are kept: shared HTTP/2 connections, and idle HTTP/1.1 connections.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use causeway_mesh::config::backend::Limits;
 use http::Request;
 use hyper::client::conn::{http1, http2};
 
 use crate::body::Payload;
 use crate::clock;
+use crate::endpoint::{Slot, Use};
 
 /// Streams on one HTTP/2 connection before another one is opened. Below what our inbound side allows.
 pub const STREAMS_PER_CONNECTION: usize = 250;
@@ -37,11 +39,47 @@ impl Lease {
 }
 
 /// One stream in flight on a shared connection.
-pub struct InFlight(Arc<AtomicUsize>);
+pub struct InFlight {
+    count: Arc<AtomicUsize>,
+    /// Who may be waiting for room.
+    told: Option<Arc<Use>>,
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        if let Some(told) = &self.told {
+            told.freed();
+        }
+    }
+}
+
+/// What a backend says of each connection.
+#[derive(Clone, Copy)]
+pub struct Bounds {
+    /// Requests in flight on one connection.
+    streams: usize,
+    /// Requests on one connection in all.
+    requests: u32,
+    /// Idle HTTP/1.1 connections are dropped after this.
+    idle: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self::new(&Limits::default(), None)
+    }
+}
+
+impl Bounds {
+    /// Those of a backend.
+    pub fn new(limits: &Limits, idle: Option<Duration>) -> Self {
+        let streams = limits.streams_per_connection.and_then(|n| usize::try_from(n).ok());
+        Self {
+            streams: streams.map_or(STREAMS_PER_CONNECTION, |n| n.min(STREAMS_PER_CONNECTION)),
+            requests: limits.requests_per_connection.unwrap_or(u32::MAX),
+            idle: idle.unwrap_or(IDLE_FOR),
+        }
     }
 }
 
@@ -56,6 +94,10 @@ pub struct Http2Pool {
 struct Shared {
     sender: http2::SendRequest<Payload>,
     in_flight: Arc<AtomicUsize>,
+    /// Requests so far.
+    taken: AtomicU32,
+    _slot: Option<Slot>,
+    told: Option<Arc<Use>>,
     /// The end of the peer's certificate: no new request goes this way after it.
     until: Option<Instant>,
 }
@@ -70,21 +112,36 @@ pub struct Stream {
 
 impl Http2Pool {
     /// A stream on a connection that has room; None: a connection must be opened.
-    pub fn stream(&self) -> Option<Stream> {
+    pub fn stream(&self, bounds: Bounds) -> Option<Stream> {
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_over = |c: &Shared| c.sender.is_closed() || c.until.is_some_and(|until| until <= clock::now());
+        let is_spent = |c: &Shared| c.taken.load(Ordering::Relaxed) >= bounds.requests;
+        let is_late = |c: &Shared| c.until.is_some_and(|until| until <= clock::now());
+        let is_over = |c: &Shared| c.sender.is_closed() || is_late(c) || is_spent(c);
         if connections.iter().any(is_over) {
             // What is in flight on them ends well; each closes with its last request.
             connections.retain(|c| !is_over(c));
         }
-        let shared = connections.iter().find(|c| c.in_flight.load(Ordering::Relaxed) < STREAMS_PER_CONNECTION)?;
+        let shared = connections.iter().find(|c| c.in_flight.load(Ordering::Relaxed) < bounds.streams)?;
         Some(shared.stream())
     }
 
-    /// Adds a new connection, to be used for `life`, and takes its first stream.
-    pub fn add(&self, sender: http2::SendRequest<Payload>, life: Option<Duration>) -> Stream {
+    /// Whether no connection is open.
+    pub fn is_empty(&self) -> bool {
+        let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.iter().all(|c| c.sender.is_closed())
+    }
+
+    /// Adds a new connection, to be used for `life`, and takes its first stream. `slot` is held while the connection is
+    /// known, and `told` hears of every stream that ends.
+    pub fn add(
+        &self,
+        sender: http2::SendRequest<Payload>,
+        life: Option<Duration>,
+        slot: Option<Slot>,
+        told: Option<Arc<Use>>,
+    ) -> Stream {
         let until = life.and_then(|life| clock::now().checked_add(life));
-        let shared = Shared { sender, in_flight: Arc::default(), until };
+        let shared = Shared { sender, in_flight: Arc::default(), taken: AtomicU32::new(0), _slot: slot, told, until };
         let stream = shared.stream();
         self.connections.lock().unwrap_or_else(PoisonError::into_inner).push(shared);
         stream
@@ -94,14 +151,38 @@ impl Http2Pool {
 impl Shared {
     fn stream(&self) -> Stream {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        Stream { sender: self.sender.clone(), in_flight: InFlight(Arc::clone(&self.in_flight)) }
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        let in_flight = InFlight { count: Arc::clone(&self.in_flight), told: self.told.clone() };
+        Stream { sender: self.sender.clone(), in_flight }
     }
 }
 
 /// Idle HTTP/1.1 connections to one endpoint, the one used last first.
 #[derive(Default)]
 pub struct Http1Pool {
-    idle: Mutex<Vec<(http1::SendRequest<Payload>, Instant)>>,
+    idle: Mutex<Vec<Idle>>,
+    /// Connections that are open, idle or in use.
+    open: AtomicUsize,
+}
+
+struct Idle {
+    sender: http1::SendRequest<Payload>,
+    since: Instant,
+    held: HeldConnection,
+}
+
+/// What a connection counts as while it is open.
+struct HeldConnection {
+    pool: Arc<Http1Pool>,
+    slot: Option<Slot>,
+    /// Requests that it may still take.
+    left: u32,
+}
+
+impl Drop for HeldConnection {
+    fn drop(&mut self) {
+        self.pool.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A connection for one exchange.
@@ -110,38 +191,58 @@ pub struct Checkout {
     pub sender: http1::SendRequest<Payload>,
     /// It carried an exchange before, so that the server may be closing it just now.
     pub is_reused: bool,
-    pool: Arc<Http1Pool>,
+    held: HeldConnection,
 }
 
 impl Checkout {
     fn give_back(self) {
-        if self.sender.is_closed() {
+        if self.sender.is_closed() || self.held.left == 0 {
             return;
         }
-        let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let pool = Arc::clone(&self.held.pool);
+        let told = self.held.slot.as_ref().map(Slot::of);
+        let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < IDLE_PER_ENDPOINT {
-            idle.push((self.sender, clock::now()));
+            idle.push(Idle { sender: self.sender, since: clock::now(), held: self.held });
+        }
+        drop(idle);
+        if let Some(told) = told {
+            told.freed();
         }
     }
 }
 
 impl Http1Pool {
     /// An idle connection that is ready; None: one must be opened.
-    pub fn checkout(self: &Arc<Self>) -> Option<Checkout> {
+    pub fn checkout(self: &Arc<Self>, bounds: Bounds) -> Option<Checkout> {
         let now = clock::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         // The oldest are in front: drop what has been idle for too long.
-        let stale = idle.iter().take_while(|(_, since)| now.duration_since(*since) > IDLE_FOR).count();
+        let stale = idle.iter().take_while(|i| now.duration_since(i.since) > bounds.idle).count();
         idle.drain(..stale);
-        idle.retain(|(sender, _)| !sender.is_closed());
-        let ready = idle.iter().rposition(|(sender, _)| sender.is_ready())?;
-        let (sender, _) = idle.remove(ready);
-        Some(Checkout { sender, is_reused: true, pool: Arc::clone(self) })
+        idle.retain(|i| !i.sender.is_closed());
+        let ready = idle.iter().rposition(|i| i.sender.is_ready())?;
+        let Idle { sender, mut held, .. } = idle.remove(ready);
+        held.left = held.left.saturating_sub(1);
+        Some(Checkout { sender, is_reused: true, held })
+    }
+
+    /// Whether no connection is open.
+    pub fn is_empty(&self) -> bool {
+        self.open.load(Ordering::Relaxed) == 0
+    }
+
+    /// Closes what is idle.
+    pub fn drop_idle(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(idle);
     }
 
     /// Wraps a new connection.
-    pub fn lend(self: &Arc<Self>, sender: http1::SendRequest<Payload>) -> Checkout {
-        Checkout { sender, is_reused: false, pool: Arc::clone(self) }
+    pub fn lend(self: &Arc<Self>, sender: http1::SendRequest<Payload>, bounds: Bounds, slot: Option<Slot>) -> Checkout {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        let held = HeldConnection { pool: Arc::clone(self), slot, left: bounds.requests.saturating_sub(1) };
+        Checkout { sender, is_reused: false, held }
     }
 }
 

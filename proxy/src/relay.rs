@@ -35,17 +35,33 @@ impl Count {
 /// How often the bytes of a connection that lives on are reported.
 const REPORT: Duration = Duration::from_secs(5);
 
-/// As [`run`], reporting to `series` now and then and at the end. Returns the bytes sent to the caller in all.
-pub async fn run_reported<A: Io, B: Io>(caller: A, upstream: B, series: Option<&Series>) -> (u64, io::Result<()>) {
+/// As [`run`], reporting to `series` now and then and at the end; ends where nothing moves for `idle`. Returns the bytes
+/// sent to the caller in all.
+pub async fn run_reported<A: Io, B: Io>(
+    caller: A,
+    upstream: B,
+    series: Option<&Series>,
+    idle: Option<Duration>,
+) -> (u64, io::Result<()>) {
     let count = Count::default();
     // Whoever cuts the connection drops this future: what was counted until then is reported all the same.
     let mut report = Report { count: &count, series, sent: 0 };
     let mut copied = std::pin::pin!(run(caller, upstream, &count));
-    let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + REPORT, REPORT);
+    let begun = tokio::time::Instant::now();
+    // A quarter of the idle time more than it is close enough.
+    let period = idle.map_or(REPORT, |idle| (idle / 4).clamp(Duration::from_millis(1), REPORT));
+    let mut tick = tokio::time::interval_at(begun + period, period);
+    let mut moved = begun;
     let result = loop {
         tokio::select! {
             result = &mut copied => break result,
-            _ = tick.tick() => report.now(),
+            now = tick.tick() => {
+                if report.now() {
+                    moved = now;
+                } else if idle.is_some_and(|idle| now.duration_since(moved) >= idle) {
+                    break Ok(());
+                }
+            }
         }
     };
     report.now();
@@ -59,12 +75,14 @@ struct Report<'r> {
 }
 
 impl Report<'_> {
-    fn now(&mut self) {
+    /// Whether anything moved since the last report.
+    fn now(&mut self) -> bool {
         let (sent, received) = self.count.take();
         self.sent += sent;
         if let Some(series) = self.series {
             series.tcp_bytes(sent, received);
         }
+        sent + received > 0
     }
 }
 

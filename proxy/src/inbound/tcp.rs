@@ -69,7 +69,7 @@ async fn relay<S: Io>(
     let copied = async {
         upstream.write_all(&first).await?;
         drop(first);
-        let (sent, result) = relay::run_reported(stream, upstream, Some(&conn.series)).await;
+        let (sent, result) = relay::run_reported(stream, upstream, Some(&conn.series), None).await;
         result.map(|()| sent)
     };
     let (flags, sent) = tokio::select! {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use causeway_mesh::config::backend::Limits;
 use causeway_mesh::sni;
 use tokio::io::AsyncWriteExt;
 
@@ -49,7 +50,8 @@ pub async fn relay_to<S: Io>(
         Ok((upstream, endpoint)) => {
             let series = super::series::series(outbound, target, &endpoint.backend, &endpoint.state);
             let _pending = endpoint.state.begin();
-            relay(outbound, stream, first, upstream, &target.text, route, Some(series)).await;
+            let via = Via { series: &series, limits: &endpoint.backend.backend.limits };
+            relay(outbound, stream, first, upstream, &target.text, route, Some(via)).await;
         }
         Err(refusal) => {
             outbound.metrics.refuse("outbound", refusal.reject.code());
@@ -82,11 +84,29 @@ pub async fn relay_started<S: Io>(
     let _pending = endpoint.state.begin();
     if stream.write_all(&said).await.is_ok() {
         series.tcp_bytes(said.len() as u64, 0);
-        relay(outbound, stream, first, upstream, &target.text, "", Some(series)).await;
+        let via = Via { series: &series, limits: &endpoint.backend.backend.limits };
+        relay(outbound, stream, first, upstream, &target.text, "", Some(via)).await;
     }
 }
 
-/// Sends `first`, then copies both ways until both ends are done or the proxy aborts.
+/// What is known of an endpoint that bytes go to.
+pub struct Via<'v> {
+    /// Metric handles.
+    pub series: &'v Series,
+    /// Of its backend.
+    pub limits: &'v Limits,
+}
+
+/// Ends when a connection has lived for as long as it may.
+async fn life(via: Option<&Via<'_>>) {
+    match via.and_then(|v| v.limits.connection_life) {
+        Some(life) => tokio::time::sleep(life).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Sends `first`, then copies both ways until both ends are done, a limit of the connection is reached, or the proxy
+/// aborts.
 pub async fn relay<S: Io>(
     outbound: &Outbound,
     stream: S,
@@ -94,24 +114,27 @@ pub async fn relay<S: Io>(
     mut upstream: Upstream,
     text: &str,
     route: &str,
-    series: Option<Arc<Series>>,
+    via: Option<Via<'_>>,
 ) {
+    let series = via.as_ref().map(|v| v.series);
+    let idle = via.as_ref().and_then(|v| v.limits.tcp_idle);
     let started = clock::now();
-    if let Some(series) = &series {
+    if let Some(series) = series {
         series.tcp_opened();
         series.tcp_bytes(0, first.len() as u64);
     }
     let copied = async {
         upstream.write_all(&first).await?;
         drop(first);
-        let (sent, result) = relay::run_reported(stream, upstream, series.as_deref()).await;
+        let (sent, result) = relay::run_reported(stream, upstream, series, idle).await;
         result.map(|()| sent)
     };
     let result: std::io::Result<u64> = tokio::select! {
         result = copied => result,
+        () = life(via.as_ref()) => Ok(0),
         () = outbound.drain.reached(Phase::Abort) => Ok(0),
     };
-    if let Some(series) = &series {
+    if let Some(series) = series {
         series.tcp_closed();
     }
     if outbound.log.is_on() {
