@@ -164,7 +164,19 @@ pub async fn http2<S>(stream: S) -> hyper::Result<http2::SendRequest<Payload>>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+    let (sender, connection) = http2_client().handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "an upstream connection ended");
+        }
+    });
+    Ok(sender)
+}
+
+/// How our side of every HTTP/2 connection to an upstream is set.
+pub fn http2_client() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(crate::server::STREAM_WINDOW)
         .initial_connection_window_size(crate::server::CONNECTION_WINDOW)
@@ -173,15 +185,8 @@ where
         .max_send_buf_size(256 * 1024)
         .keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(15))
-        .keep_alive_while_idle(true)
-        .handshake(TokioIo::new(stream))
-        .await?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "an upstream connection ended");
-        }
-    });
-    Ok(sender)
+        .keep_alive_while_idle(true);
+    builder
 }
 
 /// The HTTP/1.1 handshake of a client.
@@ -245,7 +250,7 @@ pub async fn http1_to_app(app: &EndpointState, timeout: Duration) -> Result<Chec
     Ok(app.http1.lend(sender, bounds, None))
 }
 
-/// A connection for bytes.
+/// A connection for bytes, or for one request that switches, as `alpn` says.
 ///
 /// # Errors
 /// As [`tls`].
@@ -262,6 +267,13 @@ pub async fn bytes(
             keep_alive(backend, stream.get_ref().0);
             Ok(Upstream::Tls(Box::new(stream)))
         }
-        None => outside(backend, state, if alpn == Alpn::H1 { b"http/1.1" } else { b"" }, timeout).await,
+        None => {
+            let alpn: &[u8] = match alpn {
+                Alpn::H2 => b"h2",
+                Alpn::H1 => b"http/1.1",
+                Alpn::Tcp => b"",
+            };
+            outside(backend, state, alpn, timeout).await
+        }
     }
 }

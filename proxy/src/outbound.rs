@@ -40,6 +40,7 @@ pub use form::to_origin_form;
 pub use mirror::MOST as MOST_MIRRORED;
 pub use prepared::{Prepared, routes as prepare_routes};
 pub mod tcp;
+mod tunnel;
 
 /// What every outbound connection shares.
 pub struct Outbound {

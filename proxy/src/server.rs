@@ -21,8 +21,10 @@ use crate::relay::Io;
 pub const STREAM_WINDOW: u32 = 1 << 20;
 /// Flow-control window of a connection, bytes: what a peer can make us hold.
 pub const CONNECTION_WINDOW: u32 = 4 << 20;
-/// Largest frame, bytes.
+/// Largest frame between proxies, bytes.
 pub const FRAME: u32 = 32 * 1024;
+/// Largest frame from an application, bytes: what RFC 9113 section 6.5.2 has everybody begin with.
+const APP_FRAME: u32 = 16 * 1024;
 /// Largest decoded header list, bytes.
 pub const HEADER_LIST: u32 = 64 * 1024;
 /// Streams that a peer may have open at once.
@@ -68,8 +70,8 @@ where
     }
 }
 
-/// Serves HTTP/2 on `stream`. Ends early when the proxy aborts. After `life` the peer is told to open another connection
-/// for what follows.
+/// Serves HTTP/2 on `stream`, extended CONNECT (RFC 8441) included. Ends early when the proxy aborts. After `life`, which a
+/// peer of the mesh has, the peer is told to open another connection for what follows.
 pub async fn http2<S, H, F>(stream: S, life: Option<Duration>, drain: &Drain, handle: H)
 where
     S: Io,
@@ -84,7 +86,8 @@ where
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(FRAME)
+        .max_frame_size(if life.is_some() { FRAME } else { APP_FRAME })
+        .enable_connect_protocol()
         .max_header_list_size(HEADER_LIST)
         .max_concurrent_streams(STREAMS)
         .max_send_buf_size(256 * 1024)

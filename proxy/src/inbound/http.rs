@@ -9,9 +9,10 @@ use causeway_mesh::name;
 use causeway_mesh::policy::{self, Decision, Denied, Permit, authorize};
 use causeway_mesh::reject::Reject;
 use http::header;
-use http::uri::Scheme;
+use http::uri::{Authority, Scheme};
 use http::{Method, Request, Response, Uri, Version, request::Parts};
 use hyper::body::Incoming;
+use hyper::ext::Protocol;
 
 use super::Conn;
 use crate::access_log::Line;
@@ -26,6 +27,7 @@ use crate::pool::{self, Bounds, Lease};
 use crate::relay::Io;
 use crate::reply::{Refusal, body_refusal};
 use crate::server;
+use crate::upgrade;
 
 /// Times that a request is sent again because a kept connection was closing when it was picked.
 const RESENDS: usize = 4;
@@ -122,6 +124,7 @@ async fn judge_and_forward(
     account: &mut Account,
 ) -> Result<Response<Body>, Refusal> {
     let (mut parts, body) = request.into_parts();
+    let extended = upgrade::extended(&mut parts);
     if parts.method == Method::CONNECT {
         return Err(Refusal::new(Reject::BadRequest, "CONNECT"));
     }
@@ -146,7 +149,7 @@ async fn judge_and_forward(
     if let (Some(line), Some(by)) = (&mut account.line, permit.by()) {
         line.route = format!("policy {by}");
     }
-    let mut response = forward(conn, permit, parts, body, &authority, verdict, account).await?;
+    let mut response = forward(conn, permit, parts, body, &authority, Switch { verdict, extended }, account).await?;
     if let Some(told) = told {
         told.write(response.headers_mut());
     }
@@ -159,6 +162,12 @@ fn count(conn: &Conn, view: &View<'_>) -> Result<Option<Told>, Refusal> {
     conn.inbound.limits.admit(&limits, conn.peer.id(), conn.app.address().port(), view)
 }
 
+/// How the request may switch protocols: on an HTTP/1 connection, or by extended CONNECT.
+struct Switch<'v> {
+    verdict: Option<&'v Verdict>,
+    extended: Option<Protocol>,
+}
+
 /// Sends the request to the application. Only who holds a permit can call this.
 async fn forward(
     conn: &Arc<Conn>,
@@ -166,12 +175,13 @@ async fn forward(
     mut parts: Parts,
     body: Incoming,
     authority: &str,
-    verdict: Option<&Verdict>,
+    switch: Switch<'_>,
     account: &mut Account,
 ) -> Result<Response<Body>, Refusal> {
+    let Switch { verdict, extended } = switch;
     let is_http2 = parts.version == Version::HTTP_2 && !parts.headers.contains_key(HOP_HTTP1);
-    let upgrade = verdict.and_then(|_| headers::upgrade(&parts.headers));
-    headers::strip(&mut parts.headers, upgrade.is_some());
+    let asked = verdict.and_then(|_| headers::upgrade(&parts.headers));
+    headers::strip(&mut parts.headers, asked.is_some());
     headers::strip_ours(&mut parts.headers);
     parts.headers.remove(header::EXPECT);
     if let Some(xfcc) = &conn.xfcc {
@@ -187,8 +197,11 @@ async fn forward(
         join_cookies(request.headers_mut());
         crate::outbound::to_origin_form(&mut request, authority)?;
     }
-    if let (Some(_), Some(verdict)) = (&upgrade, verdict) {
-        return switch(conn, request, verdict, account).await;
+    if let (Some(_), Some(verdict)) = (&asked, verdict) {
+        return self::switch(conn, request, verdict, account).await;
+    }
+    if let Some(protocol) = extended {
+        return connect_extended(conn, request, protocol, account).await;
     }
     let _pending = conn.app.begin();
     let (response, lease) = send(conn, request, is_http2).await?;
@@ -271,21 +284,42 @@ async fn switch(
     let app = conn.app.address();
     let failed = |e: hyper::Error| Refusal::new(Reject::ConnectFailed, format!("{app} ({e})"));
     let sender = connect::http1(connect::tcp(app, CONNECT_TIMEOUT).await?).await.map_err(failed)?;
+    let exchange = exchange_of(conn, account);
+    let cut = rejudged(conn, &request);
+    let subject = app.to_string();
+    let mut response = upgrade::switch(request, sender, verdict, &conn.inbound.drain, &subject, exchange, cut).await?;
+    headers::strip_ours(response.headers_mut());
+    Ok(response)
+}
+
+/// As [`switch`], for an extended CONNECT.
+async fn connect_extended(
+    conn: &Arc<Conn>,
+    request: Request<Payload>,
+    protocol: Protocol,
+    account: &mut Account,
+) -> Result<Response<Body>, Refusal> {
+    let upstream = connect::tcp(conn.app.address(), CONNECT_TIMEOUT).await?;
+    let exchange = exchange_of(conn, account);
+    let cut = rejudged(conn, &request);
+    let subject = conn.app.address().to_string();
+    let mut response =
+        upgrade::connect(request, protocol, upstream, &conn.inbound.drain, &subject, exchange, cut).await?;
+    headers::strip_ours(response.headers_mut());
+    Ok(response)
+}
+
+/// The account of a request that switches, once its status is known.
+fn exchange_of(conn: &Conn, account: &mut Account) -> impl FnOnce(u16) -> Option<Exchange> + use<> {
     let (series, log, started) = (Arc::clone(&conn.series), conn.inbound.log.clone(), account.started);
     let line = account.line.take();
-    let exchange = |code| {
+    move |code| {
         let exchange = Exchange::new(Some(series), "http", started, code);
         Some(match line {
             Some(line) => exchange.with_log(log, line),
             None => exchange,
         })
-    };
-    let cut = rejudged(conn, &request);
-    let subject = app.to_string();
-    let mut response =
-        crate::upgrade::switch(request, sender, verdict, &conn.inbound.drain, &subject, exchange, cut).await?;
-    headers::strip_ours(response.headers_mut());
-    Ok(response)
+    }
 }
 
 /// Returns when a change of policy denies the request that an upgraded connection began with.
@@ -301,7 +335,8 @@ fn rejudged(conn: &Arc<Conn>, request: &Request<Payload>) -> impl Future<Output 
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
-            let host = parts.headers.get(header::HOST).and_then(|v| v.to_str().ok()).unwrap_or_default();
+            let host = parts.headers.get(header::HOST).and_then(|v| v.to_str().ok());
+            let host = host.or(parts.uri.authority().map(Authority::as_str)).unwrap_or_default();
             let host = name::host_port(host).map(|h| h.host.into_owned()).unwrap_or_default();
             let view = View { parts: &parts, host: &host, path: parts.uri.path() };
             let policy = conn.inbound.own.inbound();

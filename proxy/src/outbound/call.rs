@@ -192,14 +192,15 @@ impl Call<'_> {
         let mut request = Request::from_parts(parts, Payload::from(body));
         to_origin_form(&mut request, self.authority)?;
         let failed = |e: hyper::Error| Refusal::new(Reject::ConnectFailed, e.to_string());
-        let (upstream, series) = match &self.backend {
+        let (upstream, series, taken) = match &self.backend {
             Some(backend) => {
                 let (upstream, state) = dial::connect(self.outbound, backend, Alpn::H1).await?;
-                (upstream, Some(series(self.outbound, self.target, backend, &state)))
+                let series = series(self.outbound, self.target, backend, &state);
+                (upstream, Some(series), Some(state))
             }
             None => {
                 let text = super::external(&self.target.destination).unwrap_or(&self.target.text);
-                (connect::Upstream::Plain(dial::unknown(self.outbound, text, None).await?), None)
+                (connect::Upstream::Plain(dial::unknown(self.outbound, text, None).await?), None, None)
             }
         };
         let sender = connect::http1(upstream).await.map_err(failed)?;
@@ -213,7 +214,11 @@ impl Call<'_> {
                 None => exchange,
             })
         };
-        let never = std::future::pending();
+        // The endpoint has a connection more for as long as the tunnel lasts.
+        let never = async move {
+            let _taken = taken;
+            std::future::pending().await
+        };
         crate::upgrade::switch(request, sender, verdict, &self.outbound.drain, subject, exchange, never).await
     }
 

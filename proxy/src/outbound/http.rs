@@ -136,6 +136,7 @@ async fn route_request(
 ) -> Result<Response<Body>, Refusal> {
     let is_http2 = request.version() == Version::HTTP_2;
     let (mut parts, body) = request.into_parts();
+    let extended = crate::upgrade::extended(&mut parts);
     if parts.method == Method::CONNECT {
         return tunnel(outbound, named, Request::from_parts(parts, body), verdict);
     }
@@ -200,7 +201,7 @@ async fn route_request(
     };
     let authority = rewritten.as_deref().unwrap_or(&authority);
     let body = match filters {
-        Some(filters) if !filters.mirrors.is_empty() && upgrade.is_none() => {
+        Some(filters) if !filters.mirrors.is_empty() && upgrade.is_none() && extended.is_none() => {
             mirror::begin(outbound, &target, &filters.mirrors, (&parts, body), authority, is_http2)
         }
         _ => Source::from(body),
@@ -210,6 +211,9 @@ async fn route_request(
     if upgrade.is_some() {
         let verdict = verdict.ok_or_else(|| Refusal::new(Reject::UpgradeRefused, "http/2"))?;
         return call.switch(parts, body, verdict, account).await;
+    }
+    if let Some(protocol) = extended {
+        return call.connect(parts, protocol, account).await;
     }
     call.send(parts, body, account).await
 }
