@@ -130,7 +130,8 @@ pub struct TcpMatch {
 pub struct RouteDestination {
     /// Where this share goes.
     pub destination: Destination,
-    /// A ratio to the other weights; they need not sum to 100. A single destination without a weight gets everything.
+    /// A ratio to the other weights; they need not sum to 100. A single destination gets everything,
+    /// whatever its weight.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub weight: Option<f64>,
     /// Changes to headers of this share (HTTP only).

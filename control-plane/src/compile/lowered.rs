@@ -133,8 +133,6 @@ pub(super) enum Reference {
 #[derive(Clone, Debug)]
 pub(super) struct TcpRule {
     pub(super) index: usize,
-    /// `spec.tcp[0]`
-    pub(super) field: String,
     /// Any of them; none: every connection.
     pub(super) matches: Vec<ClientMatch>,
     pub(super) destinations: Vec<Weighted>,
@@ -144,8 +142,6 @@ pub(super) struct TcpRule {
 #[derive(Clone, Debug)]
 pub(super) struct TlsRule {
     pub(super) index: usize,
-    /// `spec.tls[0]`
-    pub(super) field: String,
     /// Any of them; none: every connection.
     pub(super) matches: Vec<SniMatch>,
     pub(super) destinations: Vec<Weighted>,

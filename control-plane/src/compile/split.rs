@@ -277,10 +277,10 @@ fn joined(weighted: Vec<wire::Weighted>) -> Vec<wire::Weighted> {
     all
 }
 
-/// The weights as whole numbers. A single destination without a weight gets everything; fractions are kept to a
-/// thousandth.
+/// The weights as whole numbers. A single destination gets everything, whatever weight it has, as in Istio: Flagger writes
+/// one of weight 0 that way. Fractions are kept to a thousandth.
 pub(super) fn weights(route: &[RouteDestination]) -> Vec<u32> {
-    if let [RouteDestination { weight: None, .. }] = route {
+    if route.len() == 1 {
         return vec![1];
     }
     let all: Vec<f64> = route.iter().map(|r| r.weight.unwrap_or(0.0).clamp(0.0, 1e6)).collect();

@@ -106,9 +106,9 @@ fn an_unknown_value_lists_the_choices() {
 
 #[test]
 fn what_is_not_implemented_is_reported_once_and_not_entered() {
-    let fault = json!({"delay": {"fixedDelay": "1s"}});
-    let found = only("VirtualService", json!({"hosts": ["a"], "http": [{"fault": fault}]}));
-    assert_eq!(found.path, "spec.http[0].fault");
+    let tunnel = json!({"protocol": "CONNECT"});
+    let found = only("DestinationRule", json!({"host": "a", "trafficPolicy": {"tunnel": tunnel}}));
+    assert_eq!(found.path, "spec.trafficPolicy.tunnel");
     assert!(matches!(found.what, What::NotImplemented(Effect::Ignored(_))));
 }
 
@@ -124,9 +124,9 @@ fn an_empty_list_in_a_policy_is_not_taken_for_everybody() {
 
 #[test]
 fn the_policy_of_a_subset_is_checked_like_that_of_the_rule() {
-    let subset = json!({"name": "v1", "trafficPolicy": {"outlierDetection": {}}});
+    let subset = json!({"name": "v1", "trafficPolicy": {"tunnel": {}}});
     let found = only("DestinationRule", json!({"host": "a", "subsets": [subset]}));
-    assert_eq!(found.path, "spec.subsets[0].trafficPolicy.outlierDetection");
+    assert_eq!(found.path, "spec.subsets[0].trafficPolicy.tunnel");
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub(super) fn tcp(report: &mut Report<'_>, spec: &VirtualServiceSpec) -> Vec<Tcp
         let destinations = to(report, &field, &route.route);
         let never = matches.is_empty() && !route.matches.is_empty();
         if !never && !destinations.is_empty() && !is_broken(report.meta, &field) {
-            all.push(TcpRule { index, field, matches, destinations });
+            all.push(TcpRule { index, matches, destinations });
         }
     }
     all
@@ -42,7 +42,7 @@ pub(super) fn tls(report: &mut Report<'_>, spec: &VirtualServiceSpec) -> Vec<Tls
         let destinations = to(report, &field, &route.route);
         let never = matches.is_empty() && !route.matches.is_empty();
         if !never && !destinations.is_empty() && !is_broken(report.meta, &field) {
-            all.push(TlsRule { index, field, matches, destinations });
+            all.push(TlsRule { index, matches, destinations });
         }
     }
     all
