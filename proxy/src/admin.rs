@@ -21,8 +21,10 @@ use crate::drain::{Drain, Phase};
 use crate::metrics::Metrics;
 use crate::redirection::Redirection;
 use crate::run::LogHandle;
+use crate::target::Targets;
 use crate::tls::Tls;
 
+mod backends;
 mod view;
 mod words;
 
@@ -42,6 +44,7 @@ pub enum Side {
 pub struct Admin {
     tls: Tls,
     discovery: Discovery,
+    targets: Arc<Targets>,
     drain: Drain,
     registry: Registry,
     metrics: Arc<Metrics>,
@@ -56,7 +59,7 @@ impl Admin {
     /// Everything there is to show.
     pub fn new(
         tls: Tls,
-        discovery: Discovery,
+        targets: Arc<Targets>,
         drain: Drain,
         registry: Registry,
         metrics: Arc<Metrics>,
@@ -65,7 +68,8 @@ impl Admin {
     ) -> Arc<Self> {
         Arc::new(Self {
             tls,
-            discovery,
+            discovery: targets.discovery().clone(),
+            targets,
             drain,
             registry,
             metrics,
@@ -138,6 +142,7 @@ impl Admin {
             (_, &Method::GET, "/metrics") => self.metrics(),
             (Side::Operator, &Method::GET, "/") => text(StatusCode::OK, CATALOGUE),
             (Side::Operator, &Method::GET, "/certs") => json(&view::certs(&self.tls)),
+            (Side::Operator, &Method::GET, "/backends") => json(&backends::view(&self.targets)),
             (Side::Operator, &Method::GET, "/config") => json(&view::config(&self.discovery)),
             (Side::Operator, &Method::GET, "/status") => {
                 json(&view::status(&self.discovery, &self.workload, &self.awaited(), self.drain.open()))
@@ -187,6 +192,7 @@ impl Admin {
 
 const CATALOGUE: &str = "causeway-proxy\n\n\
     GET  /certs            certificate in use, roots\n\
+    GET  /backends         endpoints in use, ejected ones and why, what is in flight\n\
     GET  /config           configuration in force\n\
     GET  /status           stream to the control plane, what is awaited\n\
     GET  /ready            200 when traffic is served\n\

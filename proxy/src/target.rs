@@ -70,6 +70,11 @@ impl Targets {
         Arc::new(Self { own, metrics, discovery, snapshot, targets: RwLock::default(), backends: Mutex::default() })
     }
 
+    /// Where the configuration comes from.
+    pub fn discovery(&self) -> &Discovery {
+        &self.discovery
+    }
+
     /// Every backend in use, by name.
     pub fn backends(&self) -> Vec<Arc<BackendState>> {
         let known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);

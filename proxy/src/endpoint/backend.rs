@@ -171,6 +171,11 @@ impl BackendState {
         if held.is_over(clock::now()) { Arc::new([]) } else { Arc::clone(&held.list) }
     }
 
+    /// For how long it has been in use: what times of [`Standing`] are counted by.
+    pub fn age(&self) -> Duration {
+        since(self.born, clock::now())
+    }
+
     /// Says where the proxy is.
     pub fn stand_at(&self, zone: &str, region: &str) {
         let is_new = {

@@ -125,7 +125,7 @@ fn hash_key(wire: &wire::HashKey, at: &At<'_>, faults: &mut Faults<'_>) -> Optio
         Some(Kind::Cookie(cookie)) => {
             let at = at.field("cookie");
             let name = faults.text(&at.field("name"), &cookie.name, "the name of a cookie", is_token);
-            let is_path = |p: &str| p.is_empty() || p.starts_with('/') && is_token(p);
+            let is_path = |p: &str| p.bytes().all(|b| b.is_ascii() && !b.is_ascii_control() && b != b';');
             let path = faults.text(&at.field("path"), &cookie.path, "a cookie's path", is_path);
             let ttl = cookie.ttl_s.map(Duration::from_secs);
             Some(HashKey::Cookie { name: name?, path: path?, ttl })
