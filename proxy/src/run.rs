@@ -93,7 +93,7 @@ fn proxy(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
     // Every address is taken before anything serves, so that a mistake ends the start and not the traffic.
     let admin_listener = control.block_on(async { accept::bind(args.admin) }).context("--admin")?;
     let health_listener = control.block_on(async { accept::bind(args.health) }).context("--health")?;
-    let admin = Admin::new(tls.clone(), discovery, drain.clone(), registry, Arc::clone(&metrics), log, args);
+    let admin = Admin::new(tls.clone(), Arc::clone(&targets), drain.clone(), registry, Arc::clone(&metrics), log, args);
     control.spawn(admin::serve(Arc::clone(&admin), admin_listener, admin::Side::Operator));
     control.spawn(admin::serve(Arc::clone(&admin), health_listener, admin::Side::Health));
     control.spawn(Arc::clone(&admin).tell_readiness());
