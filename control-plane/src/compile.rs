@@ -18,6 +18,7 @@ mod peer;
 mod policy;
 mod previous;
 mod principal;
+mod protocol;
 mod routes;
 mod rules;
 mod scope;

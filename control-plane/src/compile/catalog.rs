@@ -95,9 +95,10 @@ impl Catalog {
         self.entries = entries;
     }
 
-    /// Reports ports whose target no pod has.
+    /// Reports ports whose target no pod has, and protocols that nobody knows.
     pub(super) fn examine(&self, problems: &mut Vec<Problem>) {
         for (name, service) in &self.services {
+            super::protocol::examine(service, problems);
             for port in &service.ports {
                 let TargetPort::Name(target) = &port.target else { continue };
                 let pods: Vec<_> = self.selected(service).filter(|p| !p.finished).collect();
@@ -309,19 +310,4 @@ fn sorted(mut members: Vec<Member>) -> Vec<Member> {
     });
     members.dedup_by(|a, b| a.address == b.address && a.endpoint.port == b.endpoint.port);
     members
-}
-
-/// What the port declares, by `appProtocol`, else by the prefix of its name.
-pub(super) fn protocol(port: &ServicePort) -> wire::Protocol {
-    let declared = match &port.app_protocol {
-        Some(app) => app.rsplit('/').next().unwrap_or(app).to_ascii_lowercase(),
-        None => port.name.split('-').next().unwrap_or_default().to_ascii_lowercase(),
-    };
-    match declared.as_str() {
-        "http" | "ws" | "http1" => wire::Protocol::Http1,
-        "http2" | "h2c" | "grpc" => wire::Protocol::Http2,
-        "tcp" | "mongo" | "mysql" | "redis" | "postgres" | "postgresql" | "kafka" => wire::Protocol::Tcp,
-        "tls" | "https" | "wss" => wire::Protocol::Tls,
-        _ => wire::Protocol::Unspecified,
-    }
 }

@@ -51,7 +51,7 @@ impl<'a> Examination<'a, '_> {
         let resource = self.resource;
         let found = services.iter().filter_map(|name| self.world.catalog.services.get(*name));
         let ports: BTreeMap<u16, Protocol> =
-            found.flat_map(|s| s.ports.iter().map(|p| (p.port, super::catalog::protocol(p)))).collect();
+            found.flat_map(|s| s.ports.iter().map(|p| (p.port, super::protocol::protocol(p)))).collect();
         if resource.in_order {
             self.protocols(services.into_iter());
         }
@@ -75,7 +75,7 @@ impl<'a> Examination<'a, '_> {
     /// HTTP routes need a port that may carry HTTP.
     fn protocols(&mut self, services: impl Iterator<Item = &'a Name>) {
         let services = services.filter_map(|name| self.world.catalog.services.get(name));
-        let ports: Vec<Protocol> = services.flat_map(|s| s.ports.iter().map(super::catalog::protocol)).collect();
+        let ports: Vec<Protocol> = services.flat_map(|s| s.ports.iter().map(super::protocol::protocol)).collect();
         if ports.is_empty() {
             return;
         }

@@ -171,7 +171,7 @@ impl Entries {
     pub(super) fn may_be_named(&self, port: u16, namespace: &str, catalog: &Catalog) -> bool {
         self.seen_by(namespace).any(|(name, _)| {
             let ports = catalog.services.get(name).map(|s| s.ports.as_slice()).unwrap_or_default();
-            ports.iter().any(|p| p.port == port && super::catalog::protocol(p) != wire::Protocol::Tcp)
+            ports.iter().any(|p| p.port == port && super::protocol::protocol(p) != wire::Protocol::Tcp)
         })
     }
 

@@ -1,10 +1,11 @@
 //! What one destination is for one client: finds the Service, alias or pod that a text names and puts its routes together.
 
 use super::alias::{self, Target};
-use super::catalog::{Catalog, Member, protocol};
+use super::catalog::{Catalog, Member};
 use super::external::Entry;
 use super::lowered::Weighted;
 use super::matching::Viewer;
+use super::protocol::protocol;
 use super::routes::{Picked, PickedTls, Routes};
 use super::rules::Consumer;
 use super::split::Splits;

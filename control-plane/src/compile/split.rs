@@ -1,9 +1,10 @@
 //! Destinations with weights, resolved: which backends of which Services, in which shares.
 
 use super::alias::{self, Target};
-use super::catalog::{Catalog, protocol};
+use super::catalog::Catalog;
 use super::lowered::{Forward, Reference, Weighted};
 use super::matching::is_token;
+use super::protocol::protocol;
 use super::rules::{Consumer, Found, Rules};
 use super::scope::{Host, resolve};
 use super::{Name, Settings};

@@ -15,11 +15,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// How often the directory is looked at.
+/// How often a directory is looked at in which nothing happens.
 const PERIOD: Duration = Duration::from_secs(1);
 /// When a change was seen: how soon to look again whether it is complete. A file is taken when two looks agree, since
 /// half a file may be valid YAML.
 const SETTLE: Duration = Duration::from_millis(50);
+/// Whoever changes something mostly changes more: so many looks after a change are as soon as that.
+const LIVELY: u32 = 60;
 
 /// What one reading of files yields.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +58,7 @@ pub async fn watch(root: PathBuf, events: mpsc::Sender<Vec<Event>>) {
     let mut first = true;
     let mut synced = false;
     let mut told = Vec::new();
+    let mut lively = 0;
     loop {
         let settled = if first { Settled::AtOnce } else { Settled::Twice };
         let looked = tokio::task::spawn_blocking(move || {
@@ -83,10 +86,11 @@ pub async fn watch(root: PathBuf, events: mpsc::Sender<Vec<Event>>) {
                 told = hidden;
             }
         }
+        lively = if batch.is_empty() { u32::saturating_sub(lively, 1) } else { LIVELY };
         if !batch.is_empty() && events.send(batch).await.is_err() {
             return;
         }
-        let pause = if directory.is_settling() { SETTLE } else { PERIOD };
+        let pause = if directory.is_settling() || lively > 0 { SETTLE } else { PERIOD };
         tokio::select! {
             () = events.closed() => return,
             () = tokio::time::sleep(pause) => {}

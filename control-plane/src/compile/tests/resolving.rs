@@ -181,10 +181,27 @@ fn the_declared_protocol_is_app_protocol_or_the_prefix_of_the_ports_name() {
         ("name: web", Unspecified),
         ("name: tcp, appProtocol: kubernetes.io/h2c", Http2),
         ("name: http, appProtocol: mysql", Tcp),
+        ("name: grpc-web-x", Http1),
+        ("name: a, appProtocol: grpc-web", Http1),
+        ("name: a, appProtocol: kubernetes.io/ws", Http1),
+        ("name: a, appProtocol: kubernetes.io/wss", Tls),
+        ("name: a, appProtocol: HTTPS", Tls),
+        ("name: a, appProtocol: mongo", Tcp),
+        ("name: a, appProtocol: redis", Tcp),
     ];
     for (port, want) in cases {
         let model = model(&service("prod", "s", &format!("ports: [{{{port}, port: 80}}]")));
         assert_eq!(model.destination(&client("dev"), "s.prod:80").protocol(), want, "{port}");
+        assert_eq!(found(&model), [] as [&str; 0], "{port}");
+    }
+}
+
+#[test]
+fn an_app_protocol_that_nobody_knows_is_found_out_and_said() {
+    for word in ["gopher", "kubernetes.io/gopher", "example.com/http"] {
+        let model = model(&service("prod", "s", &format!("ports: [{{name: http, appProtocol: {word}, port: 80}}]")));
+        assert_eq!(model.destination(&client("dev"), "s.prod:80").protocol(), wire::Protocol::Unspecified, "{word}");
+        assert_eq!(found(&model), ["unknown_app_protocol spec.ports[0].appProtocol"], "{word}");
     }
 }
 
