@@ -118,6 +118,8 @@ impl Refusal {
             // Not 14, which clients send again at once.
             429 => 8,
             502 | 503 => 14,
+            // As the Gateway API asks for a backend that is not valid.
+            500 if self.reject == Reject::BrokenBackend => 14,
             _ => 2,
         };
         let status = self.other.as_ref().and_then(|other| other.grpc).unwrap_or(mapped);

@@ -401,8 +401,10 @@ pub(super) fn resilience(
         on: on.map(i32::from).into(),
         statuses: retry.codes.clone(),
         try_timeout_ms,
-        backoff_ms: backoff,
+        // Drawn from what is written to twice that; each further wait may be longer.
+        backoff_ms: backoff.saturating_mul(2),
         backoff_max_ms: backoff.saturating_mul(10),
+        backoff_min_ms: backoff,
         ..wire::Retry::default()
     });
     Some(())

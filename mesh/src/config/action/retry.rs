@@ -19,6 +19,8 @@ pub struct Retry {
     pub backoff: Duration,
     /// Bound of every wait.
     pub backoff_max: Duration,
+    /// No wait is shorter.
+    pub backoff_min: Duration,
 }
 
 /// Most tries besides the first one.
@@ -92,12 +94,13 @@ impl Retry {
             || (on.conflict && outcome.status == 409)
     }
 
-    /// The wait before retry `number` (from 1): of `[0, bound)` the part that `unit`, drawn from `[0, 1)`, says, where
+    /// The wait before retry `number` (from 1): of `[min, bound)` the part that `unit`, drawn from `[0, 1)`, says, where
     /// the bound doubles each time up to [`Retry::backoff_max`].
     pub fn wait(&self, number: u32, unit: f64) -> Duration {
         let doubled = 2u32.checked_pow(number.saturating_sub(1)).and_then(|factor| self.backoff.checked_mul(factor));
         let bound = doubled.unwrap_or(Duration::MAX).min(self.backoff_max);
         let unit = if unit.is_nan() { 0.0 } else { unit.clamp(0.0, 1.0) };
-        bound.mul_f64(unit).min(bound)
+        let spread = bound.saturating_sub(self.backoff_min);
+        self.backoff_min + spread.mul_f64(unit).min(spread)
     }
 }

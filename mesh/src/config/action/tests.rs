@@ -173,6 +173,7 @@ fn retry(on: Conditions) -> Retry {
         try_timeout: None,
         backoff: Duration::from_millis(25),
         backoff_max: Duration::from_millis(250),
+        backoff_min: Duration::ZERO,
     }
 }
 
@@ -216,6 +217,9 @@ proptest! {
         let bound = Duration::from_millis(25).saturating_mul(1 << number.saturating_sub(1).min(10)).min(Duration::from_millis(250));
         prop_assert!(retry.wait(number, unit) <= bound);
         prop_assert_eq!(retry.wait(number, 0.0), Duration::ZERO);
+        let least = Retry { backoff_min: Duration::from_millis(20), ..retry };
+        let wait = least.wait(number, unit);
+        prop_assert!(wait >= least.backoff_min && wait <= bound.max(least.backoff_min));
     }
 
     /// Whatever is asked for, what comes out can be forwarded: a normal path.

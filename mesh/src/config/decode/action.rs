@@ -249,10 +249,14 @@ pub(super) fn retry(wire: &wire::Retry, at: &At<'_>, faults: &mut Faults<'_>) ->
     let on = conditions(&wire.on, &at.field("on"), faults);
     faults.within(&at.field("statuses"), wire.statuses.len(), MAX_CHANGES);
     faults.within(&at.field("grpc_codes"), wire.grpc_codes.len(), MAX_CHANGES);
-    let statuses = each(&wire.statuses, &at.field("statuses"), faults, |s, at, faults| status(*s, at, faults));
+    let statuses = each(&wire.statuses, &at.field("statuses"), faults, |s, at, faults| match u16::try_from(*s) {
+        Ok(status @ 100..=599) => Some(status),
+        _ => faults.none(*at, format!("{s} is not a status from 100 to 599")),
+    });
     let try_timeout = destination::milliseconds(wire.try_timeout_ms, &at.field("try_timeout_ms"), faults);
     let backoff = destination::milliseconds(wire.backoff_ms, &at.field("backoff_ms"), faults);
     let backoff_max = destination::milliseconds(wire.backoff_max_ms, &at.field("backoff_max_ms"), faults);
+    let backoff_min = destination::milliseconds(wire.backoff_min_ms, &at.field("backoff_min_ms"), faults);
     let backoff = backoff?.unwrap_or(BACKOFF);
     Some(Retry {
         attempts: wire.attempts.min(MAX_ATTEMPTS),
@@ -262,6 +266,7 @@ pub(super) fn retry(wire: &wire::Retry, at: &At<'_>, faults: &mut Faults<'_>) ->
         try_timeout: try_timeout?,
         backoff,
         backoff_max: backoff_max?.unwrap_or(BACKOFF_MAX).max(backoff),
+        backoff_min: backoff_min?.unwrap_or_default(),
     })
 }
 

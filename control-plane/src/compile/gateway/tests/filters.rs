@@ -54,7 +54,7 @@ fn headers_rewrite_mirror_timeouts_and_retries_become_the_route() {
     );
     let retry = route.retry.as_ref().unwrap();
     assert_eq!((route.timeout_ms, retry.try_timeout_ms, retry.attempts), (10_000, 2_000, 3));
-    assert_eq!((retry.statuses.as_slice(), retry.backoff_ms), (&[500, 503][..], 100));
+    assert_eq!((retry.statuses.as_slice(), retry.backoff_min_ms, retry.backoff_ms), (&[500, 503][..], 100, 200));
     assert_eq!(shares(split_of(&route)), [("shop.prod:80", 9, 9), ("canary.prod:80", 1, 1)]);
 }
 
