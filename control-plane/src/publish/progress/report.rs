@@ -9,13 +9,17 @@ use super::{Progress, Refusal, Tally};
 use crate::source::{Key, Kind};
 
 /// Kinds by the name that the wire has.
-const KINDS: [(&str, Kind); 6] = [
+const KINDS: [(&str, Kind); 10] = [
     ("VirtualService", Kind::VirtualService),
     ("DestinationRule", Kind::DestinationRule),
     ("AuthorizationPolicy", Kind::AuthorizationPolicy),
     ("PeerAuthentication", Kind::PeerAuthentication),
     ("ServiceEntry", Kind::ServiceEntry),
     ("RateLimitPolicy", Kind::RateLimitPolicy),
+    ("HTTPRoute", Kind::HTTPRoute),
+    ("GRPCRoute", Kind::GRPCRoute),
+    ("TCPRoute", Kind::TCPRoute),
+    ("TLSRoute", Kind::TLSRoute),
 ];
 
 /// The answer of the replica of this name.
