@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::compile::Client;
 use crate::metrics::Metrics;
 
+mod feature;
 pub mod progress;
 pub mod session;
 mod stream;

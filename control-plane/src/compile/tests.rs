@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used)]
 //! The model, judged by what it answers.
 
+mod actions;
+mod delegates;
 mod parts;
 mod policies;
 mod problems;
@@ -9,6 +11,7 @@ mod resolving;
 mod routing;
 mod seeds;
 mod sequences;
+mod traffic;
 
 use super::*;
 use crate::source::Event;

@@ -23,10 +23,14 @@ use causeway_crds::VirtualServiceSpec;
 use causeway_crds::common::Destination;
 use causeway_crds::http_route::{HttpRoute, SplitKey, SplitPolicy};
 use causeway_crds::virtual_service::RouteDestination;
+use causeway_mesh::config::action::is_changeable;
 use causeway_mesh::wire;
 use delegate::Written;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Most destinations of copies that proxies take.
+const MOST_MIRRORS: usize = 16;
 
 /// Where problems of one resource go.
 pub(super) struct Report<'a> {
@@ -211,7 +215,7 @@ fn settle(report: &mut Report<'_>, path: &str, route: &HttpRoute, template: &mut
     if let Some(rewrite) = &route.rewrite {
         let found = action::rewrite(report, &of("rewrite"), rewrite);
         usable &= found.is_some();
-        template.rewrite = found;
+        template.rewrite = found.filter(|r| *r != wire::Rewrite::default());
     }
     if let Some(redirect) = &route.redirect {
         let found = action::redirect(report, &of("redirect"), redirect);
@@ -311,7 +315,7 @@ fn key(report: &mut Report<'_>, path: &str, key: &SplitKey) -> Option<wire::Spli
 fn version_header(report: &mut Report<'_>, path: &str, split: &SplitPolicy) -> String {
     let Some(propagate) = &split.propagate else { return String::new() };
     let name = propagate.header.to_ascii_lowercase();
-    if headers::is_changeable(&name) {
+    if is_changeable(&name) {
         return name;
     }
     let message = "this cannot be the name of a header that is passed on, so the version is not";
@@ -340,7 +344,13 @@ fn mirrors(report: &mut Report<'_>, path: &str, route: &HttpRoute) -> Vec<Mirror
         share_ppm: ppm(percent.unwrap_or(100.0)),
         field,
     };
-    older.into_iter().chain(listed).map(lowered).collect()
+    let mut all: Vec<MirrorTo> = older.into_iter().chain(listed).map(lowered).collect();
+    if all.len() > MOST_MIRRORS {
+        let message = format!("copies go to at most {MOST_MIRRORS} destinations; the last is left out");
+        report.error("too_many", &format!("{path}.mirrors"), message, "Name fewer.");
+        all.truncate(MOST_MIRRORS);
+    }
+    all
 }
 
 /// Parts per million of a percentage.

@@ -25,7 +25,8 @@ pub struct Prepared {
 impl Prepared {
     /// Names it and gives it its version.
     pub fn new(name: String, body: wire::resource::Body, parts: Parts) -> Self {
-        let mut resource = wire::Resource { name: String::new(), version: 0, requires: Vec::new(), body: Some(body) };
+        let requires = super::feature::required(&body);
+        let mut resource = wire::Resource { name: String::new(), version: 0, requires, body: Some(body) };
         resource.version = directory::version(&resource.encode_to_vec());
         resource.name = name;
         Self { resource, parts }

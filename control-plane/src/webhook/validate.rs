@@ -33,6 +33,7 @@ const OF_OTHERS: &[&str] = &[
     "shadowed_route",
     "tcp_route_on_http_port",
     "too_many_routes",
+    "unknown_delegate",
     "unknown_host",
     "unknown_port",
     "unknown_service",

@@ -46,9 +46,9 @@ fn the_rules_of_every_service_that_a_route_leads_to_take_part() {
 fn a_route_that_does_not_apply_takes_no_part() {
     let labelled = SPLIT.replace("- route:", "- match: [{sourceLabels: {app: web}}]\n  route:");
     let model = model(&[prodsvc(), custom("VirtualService", "dev", "v", &labelled)].concat());
-    assert!(model.looks_at_labels());
     assert_eq!(parts(&model, "dev").len(), 2);
     let other = Client { pod: "api".into(), ..client("dev") };
+    assert_ne!(model.distinction(&client("dev")), model.distinction(&other));
     assert_eq!(names(&model.destination_and_parts(&other, "prodsvc.prod:80").1), ["DestinationRule prod/prodsvc"]);
 }
 

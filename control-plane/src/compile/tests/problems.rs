@@ -119,8 +119,8 @@ fn routes_that_cannot_be_used_are_named_by_their_field() {
             "invalid_regex spec.http[0].match[0].uri.regex",
         ),
         (
-            "- match: [{method: {prefix: G}}]\n  route: [{destination: {host: prodsvc.prod}}]",
-            "not_implemented spec.http[0].match[0].method",
+            "- match: [{method: {exact: 'G T'}}]\n  route: [{destination: {host: prodsvc.prod}}]",
+            "invalid_method spec.http[0].match[0].method.exact",
         ),
         ("- timeout: soon\n  route: [{destination: {host: prodsvc.prod}}]", "invalid_duration spec.http[0].timeout"),
         ("- name: nothing", "no_destination spec.http[0]"),

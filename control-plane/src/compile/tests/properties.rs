@@ -72,6 +72,9 @@ fn pieces() -> Vec<String> {
         "- match: [{method: {exact: GET}}, {method: {exact: 'a b'}}, {uri: {regex: '('}}]\n  route: [{destination: {host: nosuch}}]\n  split: {key: {cookie: user}}",
         "- match: [{uri: {prefix: /}}]\n  route: [{destination: {host: a.prod}, weight: 3}, {destination: {host: a.prod}, weight: 4}]\n  split: {key: {sourceIdentity: false}}",
         "- redirect: {uri: /}\n- {}",
+        ACTIONS,
+        "- match: [{uri: {prefix: /d}, method: {regex: 'G.*'}, scheme: {exact: HTTPS}}, {withoutHeaders: {X: {exact: b}}, ignoreUriCase: true, uri: {exact: /E}}]\n  delegate: {name: child, namespace: prod}\n- delegate: {name: nosuch}",
+        "- match: [{sourceServiceAccount: dev/web}, {sourceLabels: {app: web}, port: 80}, {sourceServiceAccount: '/'}]\n  route: [{destination: {host: a.prod, subset: one}, weight: 0}]",
     ];
     for (index, http) in routes.iter().enumerate() {
         for namespace in ["dev", "prod"] {
@@ -83,8 +86,68 @@ fn pieces() -> Vec<String> {
     }
     all.push(custom("VirtualService", "prod", "tcp", "hosts: [b]\ntcp:\n- match: [{port: 80}]\n  route: [{destination: {host: b}, weight: 1}, {destination: {host: a}, weight: 1}]"));
     all.extend(crate::compile::gateway::tests::pieces());
+    all.push(custom("VirtualService", "prod", "child", "http:\n- match: [{uri: {prefix: /d/e}}, {uri: {exact: /z}}]\n  headers: {request: {add: {x: y}}}\n  route: [{destination: {host: b, port: {number: 81}}}]\n- route: [{destination: {host: nosuch}}]"));
+    all.push(custom("VirtualService", "dev", "bytes", "hosts: [b.prod, a.prod]\ntls:\n- match: [{sniHosts: ['*.Example.com', b.prod, '*', 'a b'], destinationSubnets: [10.96.0.0/16]}, {sniHosts: ['*.*']}]\n  route: [{destination: {host: b.prod, port: {number: 80}}}]\ntcp:\n- match: [{sourceSubnet: 10.0.0.0/8, destinationSubnets: [x]}, {sourceSubnet: 'fd00::/8'}]\n  route: [{destination: {host: b.prod}, weight: 2}, {destination: {host: b.prod}, weight: 3}]"));
+    for (namespace, name, spec) in [("prod", "traffic", TRAFFIC), ("dev", "selected", SELECTED)] {
+        all.push(custom("DestinationRule", namespace, name, spec));
+    }
     all
 }
+
+const ACTIONS: &str = "
+- match: [{uri: {prefix: /r}}]
+  redirect: {uri: '%PREFIX()%/x', authority: 'New.example.com:8443', scheme: https, redirectCode: 308}
+- match: [{uri: {exact: /r2}}]
+  redirect: {authority: '[::1]', derivePort: FROM_PROTOCOL_DEFAULT}
+- match: [{uri: {exact: /r3}}]
+  redirect: {redirectCode: 304}
+- match: [{uri: {exact: /r4}}]
+  redirect: {scheme: https, derivePort: FROM_REQUEST_PORT}
+- match: [{uri: {exact: /r5}}]
+  directResponse: {status: 503, body: {string: sorry}}
+- match: [{uri: {exact: /r6}}]
+  directResponse: {status: 200, body: {bytes: '!'}}
+- match: [{headers: {x: {exact: y}}}]
+  rewrite: {uri: /new, authority: other.example.com}
+  headers: {request: {set: {Host: h.example.com, x-a: '%START_TIME%', te: x, 'b d': c}, remove: [X-B, ':path']}, response: {add: {x-c: d}}}
+  mirror: {host: b.prod, port: {number: 81}}
+  mirrorPercentage: {value: 0.5}
+  mirrors: [{destination: {host: nosuch}}, {destination: {host: a.prod, subset: two}, percentage: {value: 100}}]
+  corsPolicy: {allowOrigin: ['*'], allowOrigins: [{regex: '('}, {prefix: 'https://'}], allowMethods: ['GET, POST', 'a b'], maxAge: 1h, unmatchedPreflights: IGNORE}
+  fault: {delay: {fixedDelay: 1s, percentage: {value: 10}}, abort: {grpcStatus: unavailable, percentage: {value: 0.1}}}
+  retries: {attempts: 99, perTryTimeout: 1s, retryOn: '5xx,reset,unavailable,503,nonsense,retriable-4xx', backoff: 5ms}
+  split: {key: {header: X-User}, propagate: {header: X-Version}}
+  route: [{destination: {host: a.prod, subset: one}, weight: 1, headers: {request: {set: {x: '1', host: y}}}}, {destination: {host: a.prod, subset: one}, weight: 1, headers: {request: {set: {x: '2'}}}}]
+- match: [{uri: {prefix: /q}}]
+  rewrite: {uriRegexRewrite: {match: '/q/(a+)', rewrite: '/\\1/\\9'}}
+  fault: {abort: {httpStatus: 500}, delay: {percent: 5}}
+  retries: {retryOn: connect-failure}
+  route: [{destination: {host: a.prod}}]
+- rewrite: {}
+  fault: {abort: {httpStatus: 500, grpcStatus: x}}
+  mirrorPercent: 3
+  route: [{destination: {host: a.prod}, headers: {request: {set: {':authority': z.example.com}}}}]";
+
+const TRAFFIC: &str = "
+host: a
+trafficPolicy:
+  loadBalancer: {consistentHash: {httpHeaderName: X-H, httpCookie: {name: c, path: /, ttl: 0s}, useSourceIp: true, useSourceIdentity: true, httpQueryParameterName: q}, localityLbSetting: {enabled: true}}
+  connectionPool: {tcp: {maxConnections: 5, connectTimeout: 2s, idleTimeout: 1h, maxConnectionDuration: 1m, tcpKeepalive: {probes: 3, time: 10s, interval: 1s}}, http: {http1MaxPendingRequests: 1, http2MaxRequests: 2, maxRequestsPerConnection: 3, maxRetries: 4, idleTimeout: 5s, maxConcurrentStreams: 6}}
+  outlierDetection: {consecutiveGatewayErrors: 2, interval: 1s, baseEjectionTime: x, maxEjectionPercent: 0, latencyPercent: 300}
+  tls: {mode: MUTUAL, clientCertificate: /c, sni: Example.com}
+  portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: ROUND_ROBIN, warmup: {duration: 30s, minimumPercent: 0.1, aggression: 0.5}}}, {port: {number: 80}}, {}]
+  retryBudget: {percent: {value: 33.3}, minRetryConcurrency: 7}
+subsets:
+- {name: one, labels: {v: one}, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH, consistentHash: {}}, tls: {mode: SIMPLE, insecureSkipVerify: true}}}";
+
+const SELECTED: &str = "
+host: a.prod
+workloadSelector: {matchLabels: {app: web}}
+trafficPolicy: {loadBalancer: {simple: RANDOM, warmupDurationSecs: 10s}, outlierDetection: {}}
+subsets: [{name: one, labels: {v: two}}]";
+
+/// Pieces that are tried together at most.
+const COUNT: usize = 48;
 
 const ASKED: &[&str] = &[
     "a.prod:80",
@@ -174,7 +237,15 @@ proptest! {
             prop_assert!(decoded.is_ok(), "{:?}: {:?}", resource, decoded.err());
         }
         let is_dangling = |code: &str| {
-            ["unknown_host", "unknown_service", "unknown_port", "unknown_subset", "external_destination"].contains(&code)
+            [
+                "unknown_host",
+                "unknown_service",
+                "unknown_port",
+                "unknown_subset",
+                "external_destination",
+                "unknown_delegate",
+            ]
+            .contains(&code)
         };
         if !fresh.problems().iter().any(|p| is_dangling(p.code)) {
             prop_assert_eq!(after.problems(), fresh.problems());

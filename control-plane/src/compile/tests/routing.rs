@@ -91,19 +91,19 @@ fn what_is_not_implemented_in_a_match_takes_out_that_match_alone() {
     let spec = "
 hosts: [prodsvc]
 http:
-- match: [{withoutHeaders: {x: {}}}, {uri: {exact: /a}}]
+- match: [{heders: {x: {}}}, {uri: {exact: /a}}]
   route: [{destination: {host: prodsvc}}]
 - match: [{schem: {exact: http}}]
   route: [{destination: {host: prodsvc}}]
-- redirect: {uri: /b}
-- fault: {abort: {httpStatus: 500}}
+- redirect: {ur: /b}
+- match: [{statPrefix: x, uri: {exact: /c}}]
   route: [{destination: {host: prodsvc}}]";
     let model = routed(&[custom("VirtualService", "prod", "v", spec)]);
     let want = [
-        "not_implemented spec.http[0].match[0].withoutHeaders",
+        "unknown_field spec.http[0].match[0].heders",
         "unknown_field spec.http[1].match[0].schem",
-        "not_implemented spec.http[2].redirect",
-        "not_implemented spec.http[3].fault",
+        "unknown_field spec.http[2].redirect.ur",
+        "not_implemented spec.http[3].match[0].statPrefix",
     ];
     let mut all = found(&model);
     all.sort_by_key(|f| f.split(' ').nth(1).unwrap().to_owned());

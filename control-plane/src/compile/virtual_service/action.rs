@@ -4,7 +4,7 @@ use super::Report;
 use crate::compile::lowered::RuleMatch;
 use base64::Engine as _;
 use causeway_crds::http_route::{DirectResponse, Redirect, RegexRewrite, Rewrite};
-use causeway_mesh::text::TextMatch;
+use causeway_mesh::config::action::path::{RegexChange, is_text};
 use causeway_mesh::wire::{self, path_change, redirect};
 
 /// Redirects that say where to go.
@@ -58,8 +58,8 @@ pub(super) fn redirect(report: &mut Report<'_>, at: &str, asked: &Redirect) -> O
     let path = match asked.uri.as_deref().filter(|u| !u.is_empty()) {
         None => None,
         Some(uri) => match uri.strip_prefix(PREFIX) {
-            Some(rest) => Some(path_change::Kind::Prefix(path(report, &format!("{at}.uri"), rest)?)),
-            None => Some(path_change::Kind::Full(path(report, &format!("{at}.uri"), uri)?)),
+            Some(rest) => Some(path_change::Kind::Prefix(path(report, &format!("{at}.uri"), rest, true)?)),
+            None => Some(path_change::Kind::Full(path(report, &format!("{at}.uri"), uri, false)?)),
         },
     };
     let path = path.map(|kind| wire::PathChange { kind: Some(kind) });
@@ -81,10 +81,10 @@ fn authority(report: &mut Report<'_>, field: &str, text: &str) -> Option<(String
     }
 }
 
-/// A path as it may stand in a request.
-fn path(report: &mut Report<'_>, field: &str, text: &str) -> Option<String> {
-    let is_path = text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
-    if is_path && (text.is_empty() || text.starts_with('/')) {
+/// A path as it may stand in a request; a whole one may have a query.
+fn path(report: &mut Report<'_>, field: &str, text: &str, is_prefix: bool) -> Option<String> {
+    let begins = text.starts_with('/') || is_prefix && text.is_empty();
+    if begins && is_text(text) && !(is_prefix && text.contains('?')) {
         return Some(text.to_owned());
     }
     let message = format!("`{}` is not a path, so this route does not apply", text.escape_debug());
@@ -124,7 +124,7 @@ pub(super) fn direct(report: &mut Report<'_>, at: &str, asked: &DirectResponse) 
 pub(super) fn rewrite(report: &mut Report<'_>, at: &str, asked: &Rewrite) -> Option<wire::Rewrite> {
     let change = match (asked.uri.as_deref().filter(|u| !u.is_empty()), &asked.uri_regex_rewrite) {
         (None, None) => None,
-        (Some(uri), None) => Some(path_change::Kind::Prefix(path(report, &format!("{at}.uri"), uri)?)),
+        (Some(uri), None) => Some(path_change::Kind::Prefix(path(report, &format!("{at}.uri"), uri, true)?)),
         (None, Some(regex)) => {
             Some(path_change::Kind::Regex(replace(report, &format!("{at}.uriRegexRewrite"), regex)?))
         }
@@ -145,14 +145,13 @@ pub(super) fn rewrite(report: &mut Report<'_>, at: &str, asked: &Rewrite) -> Opt
 }
 
 fn replace(report: &mut Report<'_>, at: &str, asked: &RegexRewrite) -> Option<wire::RegexReplace> {
-    let pattern = asked.pattern.clone().unwrap_or_default();
-    let (field, message) = match TextMatch::regex(&pattern) {
+    let (pattern, replacement) = (asked.pattern.clone().unwrap_or_default(), asked.rewrite.clone().unwrap_or_default());
+    let (field, why) = match RegexChange::new(&pattern, &replacement) {
         _ if pattern.is_empty() => (format!("{at}.match"), "this field is required".to_owned()),
-        Err(why) => (format!("{at}.match"), format!("this is not a regular expression: {why}")),
-        Ok(_) => return Some(wire::RegexReplace { pattern, replacement: asked.rewrite.clone().unwrap_or_default() }),
+        Err(why) => (at.to_owned(), why),
+        Ok(_) => return Some(wire::RegexReplace { pattern, replacement }),
     };
-    let message = format!("{message}; this route does not apply");
-    report.error("invalid_regex", &field, message, "Correct the expression.");
+    report.error("invalid_regex", &field, format!("{why}; this route does not apply"), "Correct the expression.");
     None
 }
 

@@ -5,6 +5,9 @@ use crate::compile::matching::{self, is_token};
 use causeway_crds::http_route::CorsPolicy;
 use causeway_mesh::wire;
 
+/// Most names of one list that proxies take.
+const MOST: usize = 128;
+
 /// A part that cannot be is left out, which is said.
 pub(super) fn cors(report: &mut Report<'_>, at: &str, policy: &CorsPolicy) -> wire::Cors {
     use wire::string_match::Kind;
@@ -52,6 +55,11 @@ pub(super) fn cors(report: &mut Report<'_>, at: &str, policy: &CorsPolicy) -> wi
 fn tokens(report: &mut Report<'_>, field: &str, list: &[String]) -> Vec<String> {
     let mut all = Vec::new();
     for name in list.iter().flat_map(|text| text.split(',')).map(str::trim) {
+        if all.len() == MOST {
+            let message = format!("at most {MOST} names are taken; the rest is left out");
+            report.error("too_many", field, message, "Write * for all.");
+            break;
+        }
         if is_token(name) {
             all.push(name.to_owned());
         } else {

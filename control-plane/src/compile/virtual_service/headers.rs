@@ -3,22 +3,12 @@
 use super::Report;
 use crate::compile::matching::is_token;
 use causeway_crds::common::{HeaderOperations, Headers};
+use causeway_mesh::config::action::headers::{is_changeable, is_value};
 use causeway_mesh::wire;
 use std::collections::BTreeMap;
 
-/// Headers that belong to one connection or say where a message ends, so that nobody may change them.
-const FIXED: [&str; 10] = [
-    "connection",
-    "content-length",
-    "expect",
-    "http2-settings",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+/// Most changes of one list that proxies take.
+const MOST: usize = 128;
 
 /// What a [`Headers`] comes to.
 #[derive(Debug, Default)]
@@ -27,11 +17,6 @@ pub(super) struct Changes {
     pub(super) response: Option<wire::HeaderChanges>,
     /// Host that the request is given.
     pub(super) authority: Option<String>,
-}
-
-/// Whether a header of this name (lower case) may be changed.
-pub(super) fn is_changeable(name: &str) -> bool {
-    is_token(name) && !FIXED.contains(&name) && name != "host"
 }
 
 /// The changes to requests and responses. What cannot be is left out, which is said.
@@ -78,6 +63,11 @@ fn operations(
         }
     }
     let found = wire::HeaderChanges { set, add, remove };
+    if found.set.len() + found.add.len() + found.remove.len() > MOST {
+        let message = format!("more than {MOST} headers are changed, so none is");
+        report.error("too_many", at, message, "Change fewer.");
+        return None;
+    }
     (found != wire::HeaderChanges::default()).then_some(found)
 }
 
@@ -88,9 +78,9 @@ fn pairs(report: &mut Report<'_>, at: &str, map: &BTreeMap<String, String>, is_r
         if !is_usable(report, &field, name) {
             continue;
         }
-        if value.bytes().any(|b| b.is_ascii_control() && b != b'\t') {
-            let message = "a value must not hold control characters, so this change is not made";
-            report.error("invalid_header", &field, message, "Remove them.");
+        if !is_value(value) {
+            let message = "this cannot be the value of a header, so this change is not made";
+            report.error("invalid_header", &field, message, "Remove its control characters.");
             continue;
         }
         if is_command(value) {

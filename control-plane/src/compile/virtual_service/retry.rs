@@ -6,6 +6,8 @@ use causeway_mesh::wire::{self, retry::Condition};
 
 /// Most retries of one request that proxies make.
 const MOST: u32 = 10;
+/// Most reasons that are looked at; there are not so many.
+const MOST_WORDS: usize = 100;
 /// What is retried where the author does not say.
 const DEFAULT: &str = "connect-failure,refused-stream,unavailable,cancelled,503";
 
@@ -35,7 +37,7 @@ pub(super) fn retry(report: &mut Report<'_>, at: &str, retries: &Retries) -> wir
         ..wire::Retry::default()
     };
     let words = retries.retry_on.as_deref().map(str::trim).filter(|w| !w.is_empty()).unwrap_or(DEFAULT);
-    for word in words.split(',').map(str::trim).filter(|w| !w.is_empty()) {
+    for word in words.split(',').map(str::trim).filter(|w| !w.is_empty()).take(MOST_WORDS) {
         if !add(&mut retry, word) {
             let message = format!("`{}` is not a reason to retry that is known; the others hold", word.escape_debug());
             report.error("unknown_condition", &format!("{at}.retryOn"), message, "Correct or remove it.");
