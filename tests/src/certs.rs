@@ -46,8 +46,19 @@ impl Authority {
 
     /// Issues a leaf with these URI names and writes `NAME.crt` and `NAME.key`.
     pub fn leaf(&self, directory: &Path, name: &str, uris: &[&str]) -> (PathBuf, PathBuf) {
+        let names = uris.iter().map(|u| SanType::URI((*u).try_into().expect("an URI")));
+        self.issue(directory, name, names.collect())
+    }
+
+    /// As [`Self::leaf`], for a server of these hosts.
+    pub fn server(&self, directory: &Path, name: &str, hosts: &[&str]) -> (PathBuf, PathBuf) {
+        let names = hosts.iter().map(|h| SanType::DnsName((*h).try_into().expect("a host")));
+        self.issue(directory, name, names.collect())
+    }
+
+    fn issue(&self, directory: &Path, name: &str, names: Vec<SanType>) -> (PathBuf, PathBuf) {
         let mut params = CertificateParams::default();
-        params.subject_alt_names = uris.iter().map(|u| SanType::URI((*u).try_into().expect("an URI"))).collect();
+        params.subject_alt_names = names;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().expect("key");

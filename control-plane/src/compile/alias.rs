@@ -1,13 +1,18 @@
 //! ExternalName Services: aliases of Services in the cluster, or names of the outside.
 
 use super::catalog::Catalog;
+use super::lowered::{Attachment, HttpRule, RouteResource, RuleMatch};
 use super::{Name, Settings};
 use crate::problem::{Problem, Severity};
-use causeway_mesh::name;
+use causeway_mesh::{name, wire};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Longest chain of aliases that is followed.
 const MAX_HOPS: usize = 8;
+
+/// Host length of what an alias routes: before what its Service routes by any name.
+pub(super) const OF_ALIAS: usize = usize::MAX;
 
 /// What a Service name leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +56,63 @@ fn is_refused(external: &str) -> bool {
         }
     };
     external == "localhost" || external.ends_with(".localhost") || external.parse().is_ok_and(is_local)
+}
+
+/// Routes that name an alias hold for the Service that it leads to, for requests whose host is the alias: DNS leads both
+/// to one address, and the host is all that tells them apart. So its HTTP routes stay, and bytes go where the Service's
+/// go; an alias of a ServiceEntry's host routes that.
+pub(super) fn routed(all: Vec<Arc<RouteResource>>, catalog: &Catalog, settings: &Settings) -> Vec<Arc<RouteResource>> {
+    all.into_iter().flat_map(|resource| expanded(resource, catalog, settings)).collect()
+}
+
+fn expanded(resource: Arc<RouteResource>, catalog: &Catalog, settings: &Settings) -> Vec<Arc<RouteResource>> {
+    let is_alias =
+        |at: &&Attachment| catalog.services.get(&at.service).is_some_and(|service| service.external_name.is_some());
+    if !resource.attachments.iter().any(|at| is_alias(&at)) {
+        return vec![resource];
+    }
+    let own = &resource.meta.key.namespace;
+    let of_alias = resource.attachments.iter().filter(is_alias).filter_map(|at| {
+        let service = match follow(&at.service, catalog, settings) {
+            Target::Service(name) => name,
+            Target::Outside(host) => catalog.entries.of_host(&host, own)?.0.clone(),
+            Target::Nowhere => return None,
+        };
+        let attachment = Attachment { service, is_exact: true, host_length: OF_ALIAS, ..at.clone() };
+        let host = named(&at.service, settings);
+        let http = resource.http.iter().map(|rule| of_host(rule, &host)).collect();
+        let part = RouteResource {
+            attachments: vec![attachment],
+            http,
+            tcp: Vec::new(),
+            tls: Vec::new(),
+            ..(*resource).clone()
+        };
+        Some(Arc::new(part))
+    });
+    let of_alias: Vec<_> = of_alias.collect();
+    let attachments = resource.attachments.iter().filter(|at| !is_alias(at)).cloned().collect();
+    let rest = RouteResource { attachments, ..(*resource).clone() };
+    std::iter::once(Arc::new(rest)).chain(of_alias).collect()
+}
+
+/// Every form of the alias's name, as an authority.
+fn named((namespace, name): &Name, settings: &Settings) -> wire::StringMatch {
+    let domain = settings.cluster_domain.replace('.', "\\.");
+    let kind = wire::string_match::Kind::Regex(format!("{name}(\\.{namespace}(\\.svc(\\.{domain})?)?)?"));
+    wire::StringMatch { kind: Some(kind) }
+}
+
+/// The rule for requests to `host` alone. A condition of the author's on the authority is narrower already.
+fn of_host(rule: &HttpRule, host: &wire::StringMatch) -> HttpRule {
+    let mut rule = rule.clone();
+    if rule.matches.is_empty() {
+        rule.matches.push(RuleMatch::default());
+    }
+    for one in &mut rule.matches {
+        one.request.authority.get_or_insert_with(|| host.clone());
+    }
+    rule
 }
 
 /// Problems of every alias.

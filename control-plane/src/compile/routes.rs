@@ -4,6 +4,7 @@
 //! precedence: at each step the best of their next routes comes first. See docs/decisions/0009.
 
 use super::Name;
+use super::alias::OF_ALIAS;
 use super::lowered::{ClientMatch, HttpRule, RouteResource, SniMatch, TcpRule, TlsRule};
 use super::matching::{self, Viewer};
 use super::scope::{Attached, Scoped, is_exported};
@@ -77,7 +78,7 @@ impl Routes {
         for resource in &routes.all {
             for at in &resource.attachments {
                 // However an exact host is written, it names the same Service.
-                let host_length = if at.is_exact { 0 } else { at.host_length };
+                let host_length = if at.is_exact && at.host_length != OF_ALIAS { 0 } else { at.host_length };
                 let attached =
                     Attached { resource: Arc::clone(resource), port: at.port, is_exact: at.is_exact, host_length };
                 routes.by_service.entry(at.service.clone()).or_default().attach(&at.service, attached);

@@ -3,6 +3,7 @@
 
 mod actions;
 mod delegates;
+mod outside;
 mod parts;
 mod policies;
 mod problems;
