@@ -17,7 +17,7 @@ use crate::body::Payload;
 use crate::clock;
 use crate::connect;
 use crate::endpoint::{BackendState, EndpointState, Outcome};
-use crate::headers::{self, HOP_HTTP1};
+use crate::headers::HOP_HTTP1;
 use crate::pool::{self, Lease};
 use crate::reply::{ERROR_HEADER, Refusal};
 
@@ -101,7 +101,7 @@ impl Call<'_> {
         mut request: Request<Payload>,
     ) -> Result<Got, Failed> {
         let meshed = connect::identity(backend, state).is_some();
-        let app_has_http2 = self.app_has_http2(backend, &request);
+        let app_has_http2 = self.app_has_http2(backend);
         let mut spare = None;
         let unsent = |refusal: Refusal, request| {
             let cause = (refusal.reject != Reject::CircuitOpen).then_some(Cause::Connect);
@@ -141,13 +141,10 @@ impl Call<'_> {
         }
     }
 
-    /// What its port declares; else as the client speaks. gRPC is never carried by HTTP/1.
-    fn app_has_http2(&self, backend: &BackendState, request: &Request<Payload>) -> bool {
-        match backend.backend.protocol {
-            Protocol::Http2 => true,
-            Protocol::Http1 => self.is_http2 && headers::is_grpc(request.headers()),
-            _ => self.is_http2,
-        }
+    /// Where its port declares HTTP/2 the application is spoken to so; else as the client speaks, also where HTTP/1.1 is
+    /// declared: a client that knows better is right.
+    fn app_has_http2(&self, backend: &BackendState) -> bool {
+        self.is_http2 || backend.backend.protocol == Protocol::Http2
     }
 }
 

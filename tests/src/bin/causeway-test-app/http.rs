@@ -20,14 +20,20 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Options;
+use super::tally::{self, Tally};
 
-type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Serves on every `--listen` until SIGTERM, then ends as a well-behaved application does: it accepts no more and
 /// finishes what it has begun. `--name` is what it calls itself in `x-app` and bodies; a path given as `--broken` is
 /// answered with 500.
 pub(super) async fn serve(options: &Options) -> anyhow::Result<()> {
-    let app = Arc::new(App { name: options.text("name")?.to_owned(), broken: options.all("broken").to_vec() });
+    let app = Arc::new(App {
+        name: options.text("name")?.to_owned(),
+        broken: options.all("broken").to_vec(),
+        tally: Tally::default(),
+        delay: Duration::from_millis(options.number("delay-ms", 0)?),
+    });
     let open = Arc::new(GracefulShutdown::new());
     let mut servers = tokio::task::JoinSet::new();
     for address in options.all("listen") {
@@ -47,6 +53,9 @@ pub(super) async fn serve(options: &Options) -> anyhow::Result<()> {
 struct App {
     name: String,
     broken: Vec<String>,
+    tally: Tally,
+    /// Before each answer.
+    delay: Duration,
 }
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -71,7 +80,9 @@ async fn accept(listener: TcpListener, app: Arc<App>, open: Arc<GracefulShutdown
     }
 }
 
-async fn answer(request: Request<Incoming>, app: Arc<App>) -> Result<Response<Body>, Infallible> {
+async fn answer(mut request: Request<Incoming>, app: Arc<App>) -> std::io::Result<Response<Body>> {
+    let before = app.tally.note(&mut request).await;
+    tokio::time::sleep(app.delay).await;
     let name = app.name.as_str();
     let path = request.uri().path().to_owned();
     let target = HeaderValue::from_str(&request.uri().to_string());
@@ -81,6 +92,8 @@ async fn answer(request: Request<Incoming>, app: Arc<App>) -> Result<Response<Bo
     let mut response = match route {
         "headers" => describe(request, name).await,
         "echo" => Response::new(echo(request)),
+        "flaky" if before < tally::times(rest) => tally::fail(rest).await?,
+        "tally" => Response::new(text(app.tally.of(rest).to_string())),
         "sum" => sum(request).await,
         "bytes" => sized(number),
         "chunked" => Response::new(chunks(number)),

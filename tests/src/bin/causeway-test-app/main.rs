@@ -10,6 +10,7 @@ use std::collections::HashMap;
 
 mod http;
 mod load;
+mod tally;
 mod tcp;
 
 fn main() -> anyhow::Result<()> {

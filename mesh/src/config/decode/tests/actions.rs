@@ -74,7 +74,10 @@ fn a_route_that_does_all_there_is_is_decoded_whole() {
     assert_eq!(filters.authority.as_deref(), Some("other.prod:81"));
     assert_eq!(filters.mirrors, [action::Mirror { backend: 0, share_ppm: 10_000 }]);
     let cors = filters.cors.as_ref().unwrap();
-    assert_eq!((&cors.methods, &cors.headers, &cors.expose), (&Listed::These("GET, PUT".into()), &Listed::Any, &Listed::Nothing));
+    assert_eq!(
+        (&cors.methods, &cors.headers, &cors.expose),
+        (&Listed::These("GET, PUT".into()), &Listed::Any, &Listed::Nothing)
+    );
     assert_eq!(filters.fault.unwrap().abort, Some(Abort::Grpc(14)));
     let retry = route.retry.as_ref().unwrap();
     assert!(retry.on.server_error && retry.on.try_timeout && !retry.on.reset);
@@ -109,7 +112,8 @@ fn a_redirect_and_a_response_are_decoded() {
     other.action = Some(Action::Direct(direct));
     wire.routes.push(other);
     let Ok(Resource::Destination(d)) = decode_destination(wire) else { panic!("not a destination") };
-    let (action::Action::Redirect(r), action::Action::Direct(direct)) = (&d.routes[0].action, &d.routes[1].action) else {
+    let (action::Action::Redirect(r), action::Action::Direct(direct)) = (&d.routes[0].action, &d.routes[1].action)
+    else {
         panic!("{:?}", d.routes)
     };
     assert_eq!((r.scheme.as_deref(), r.port), (Some("https"), redirect::Port::Number(8443)));
@@ -120,7 +124,11 @@ fn fault(field: &str, change: impl FnOnce(&mut wire::Route)) {
     let mut wire = busy();
     change(&mut wire.routes[0]);
     let faults = decode_destination(wire).expect_err(field);
-    assert_eq!(faults.iter().map(|f| f.field.as_str()).collect::<Vec<_>>(), [format!("routes[0].{field}")], "{faults:?}");
+    assert_eq!(
+        faults.iter().map(|f| f.field.as_str()).collect::<Vec<_>>(),
+        [format!("routes[0].{field}")],
+        "{faults:?}"
+    );
 }
 
 #[test]
