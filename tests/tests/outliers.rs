@@ -2,20 +2,21 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs, reason = "a suite")]
 
 #[path = "balancing/stage.rs"]
+#[allow(dead_code, reason = "the other suite uses more of it")]
 mod stage;
 
 use std::time::Duration;
 
-use causeway_tests::{Pod, until};
+use causeway_tests::until;
 use stage::{LIMIT, Stage, can_run, counts, standing};
 
 const BACKEND: &str = "server.prod:80";
 
-/// A rule that ejects, for two seconds, told from others by a limit that nothing reaches.
-fn ejecting(stage: &Stage, how: &str, number: u32) {
+/// A rule that ejects, told from others by a limit that nothing reaches.
+fn ejecting(stage: &Stage, how: &str, base: &str, number: u32) {
     let policy = format!(
         "{{loadBalancer: {{simple: ROUND_ROBIN}}, connectionPool: {{http: {{http2MaxRequests: {number}}}}}, \
-         outlierDetection: {{baseEjectionTime: 2s, {how}}}}}"
+         outlierDetection: {{baseEjectionTime: {base}, {how}}}}}"
     );
     stage.rule(&policy, |b| b["ejects_outliers"] == true && b["limits"]["requests"] == number);
 }
@@ -28,7 +29,7 @@ fn endpoints_that_fail_are_ejected_and_come_back() {
     let mut stage = Stage::set(&[("", &["--broken", "/break"]), ("", &["--broken", "/break"]), ("", &[]), ("", &[])]);
 
     // 5xx in a row; one of four at most.
-    ejecting(&stage, "consecutive5xxErrors: 3, maxEjectionPercent: 25", 1001);
+    ejecting(&stage, "consecutive5xxErrors: 3, maxEjectionPercent: 25", "2s", 1001);
     let report = stage.load("/break", &["--requests", "60"]);
     let ejected = |stage: &Stage| {
         let backend = stage.backend(BACKEND);
@@ -40,7 +41,7 @@ fn endpoints_that_fail_are_ejected_and_come_back() {
     assert!(stage.client.metric("causeway_ejections_total", &["consecutive_5xx", BACKEND]) >= 1.0);
 
     // Both.
-    ejecting(&stage, "consecutive5xxErrors: 3, maxEjectionPercent: 50", 1002);
+    ejecting(&stage, "consecutive5xxErrors: 3, maxEjectionPercent: 50", "2s", 1002);
     until("nothing fails any more", LIMIT, || {
         let report = stage.load("/break", &["--requests", "30"]);
         let both = ejected(&stage) == [0, 1];
@@ -61,7 +62,7 @@ fn endpoints_that_fail_are_ejected_and_come_back() {
 
 /// 503 counts, 500 does not; never more than half are out, and all are used again afterwards.
 fn gateway_errors(stage: &Stage) {
-    ejecting(stage, "consecutive5xxErrors: 0, consecutiveGatewayErrors: 3, maxEjectionPercent: 50", 1003);
+    ejecting(stage, "consecutive5xxErrors: 0, consecutiveGatewayErrors: 3, maxEjectionPercent: 50", "2s", 1003);
     stage.load("/status/500", &["--requests", "60"]);
     let of = |stage: &Stage| stage.client.metric("causeway_ejections_total", &["consecutive_gateway_errors"]);
     assert_eq!(of(stage), 0.0);
@@ -76,7 +77,7 @@ fn gateway_errors(stage: &Stage) {
 /// An application that does not listen any more: its requests go elsewhere, and it is left out.
 fn no_connection(stage: &mut Stage) {
     let how = "consecutive5xxErrors: 0, splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 2";
-    ejecting(stage, how, 1004);
+    ejecting(stage, how, "2s", 1004);
     stage.servers[3].stop_apps();
     let report = stage.load("/", &["--requests", "60"]);
     assert_eq!(report["failed"], 0, "{report}");
@@ -94,7 +95,7 @@ fn a_slow_endpoint_is_ejected_by_its_latency() {
         return;
     }
     let stage = Stage::set(&[("", &["--delay-ms", "150"]), ("", &[]), ("", &[]), ("", &[])]);
-    ejecting(&stage, "consecutive5xxErrors: 0, latencyPercent: 400, interval: 500ms, baseEjectionTime: 30s", 1001);
+    ejecting(&stage, "consecutive5xxErrors: 0, latencyPercent: 400, interval: 500ms", "30s", 1001);
     until("the slow one is out", LIMIT, || {
         let answers = stage.answers("/slow/5", &["--requests", "40"]);
         let standing = standing(&stage.backend(BACKEND), "server-0");
@@ -138,22 +139,27 @@ fn pending(stage: &Stage) {
     assert_eq!(calm["failed"], 0, "{calm}");
 }
 
-/// Each request on a connection of its own: they end in TIME_WAIT on the side that closed.
+/// Each request on a connection of its own.
 fn few_requests_per_connection(stage: &Stage) {
-    let policy = "{connectionPool: {tcp: {maxConnections: 77}, http: {maxRequestsPerConnection: 1}}}";
-    stage.rule(policy, |b| b["limits"]["connections"] == 77);
-    let ended = |pod: &Pod| {
-        let listed = causeway_tests::process::run(pod.command("ss").args(["-tanH", "state", "time-wait"])).ok();
-        listed.lines().filter(|l| l.contains(":8080")).count()
+    let opened = || {
+        let counters = causeway_tests::process::run(stage.client.command("cat").arg("/proc/net/snmp")).ok();
+        let tcp = counters.lines().filter_map(|l| l.strip_prefix("Tcp: ")).nth(1).unwrap().to_owned();
+        tcp.split_whitespace().nth(4).unwrap().parse::<u64>().unwrap()
     };
-    let all = || ended(&stage.client) + stage.servers.iter().map(ended).sum::<usize>();
-    let before = all();
-    let report = stage.load("/", &["--requests", "30"]);
-    assert_eq!(report["failed"], 0, "{report}");
-    until("every connection has ended", LIMIT, || {
-        let now = all();
-        if now >= before + 25 { Ok(()) } else { Err(format!("{before} before, {now} now")) }
+    let of_load = || {
+        let before = opened();
+        let report = stage.load("/", &["--requests", "30"]);
+        assert_eq!(report["failed"], 0, "{report}");
+        opened() - before
+    };
+    stage.rule("{connectionPool: {tcp: {maxConnections: 76}}}", |b| b["limits"]["connections"] == 76);
+    let shared = of_load();
+    assert!(shared < 10, "{shared}");
+    stage.rule("{connectionPool: {tcp: {maxConnections: 77}, http: {maxRequestsPerConnection: 1}}}", |b| {
+        b["limits"]["connections"] == 77
     });
+    let own = of_load();
+    assert!(own >= 30, "{own}");
 }
 
 /// Connections for bytes: not more than so many, not longer than so long, not idle.
