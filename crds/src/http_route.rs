@@ -141,6 +141,10 @@ pub struct SplitKey {
 /// A redirect response.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.port) || !has(self.derivePort)",
+    "message": "at most one of port and derivePort may be set"
+}]))]
 pub struct Redirect {
     /// New path.
     #[schemars(length(max = 1024))]
@@ -176,6 +180,10 @@ pub struct DirectResponse {
 /// Body of a fixed response.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.string) || !has(self.bytes)",
+    "message": "at most one of string and bytes may be set"
+}]))]
 pub struct Body {
     /// As text.
     #[schemars(length(max = 65536))]
@@ -200,6 +208,10 @@ pub struct Delegate {
 /// Changes the request's target.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.uri) || !has(self.uriRegexRewrite)",
+    "message": "at most one of uri and uriRegexRewrite may be set"
+}]))]
 pub struct Rewrite {
     /// Replaces the path, or the prefix that matched.
     #[schemars(length(max = 1024))]
@@ -273,6 +285,10 @@ pub struct Delay {
 /// Answers a share of the requests with an error.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "has(self.httpStatus) != has(self.grpcStatus)",
+    "message": "exactly one of httpStatus and grpcStatus must be set"
+}]))]
 pub struct Abort {
     /// HTTP status code.
     #[schemars(range(min = 200, max = 599))]

@@ -7,6 +7,7 @@ pub mod authorization_policy;
 pub mod check;
 pub mod common;
 pub mod destination_rule;
+pub mod fields;
 pub mod gateway;
 pub mod http_route;
 pub mod manifest;

@@ -19,7 +19,8 @@ const TABLE: Effect = Ignored("keys are spread without a table, so it has no siz
 const ZONES: Effect = Ignored("endpoints of the client's zone come first, then those of its region, then all others");
 const UPGRADE: Effect = Ignored("proxies choose the protocol between them; an application gets what its port declares");
 const CRL: Effect = Ignored("revocation lists are not looked at");
-const SECRET: Effect = Ignored("certificates are read from files in the pod: use caCertificates, clientCertificate and privateKey");
+const SECRET: Effect =
+    Ignored("certificates are read from files in the pod: use caCertificates, clientCertificate and privateKey");
 const DEFAULT_POLICY: Effect = Ignored("connections are made without it");
 
 /// `(kind, path with [] for indexes and {} for keys, effect)`; holds for everything below the path too.
@@ -47,7 +48,11 @@ pub const NOT_IMPLEMENTED: &[(&str, &str, Effect)] = &[
     ("DestinationRule", "spec.trafficPolicy.portLevelSettings[].loadBalancer.consistentHash.minimumRingSize", TABLE),
     ("DestinationRule", "spec.trafficPolicy.portLevelSettings[].loadBalancer.localityLbSetting.distribute", ZONES),
     ("DestinationRule", "spec.trafficPolicy.portLevelSettings[].loadBalancer.localityLbSetting.failover", ZONES),
-    ("DestinationRule", "spec.trafficPolicy.portLevelSettings[].loadBalancer.localityLbSetting.failoverPriority", ZONES),
+    (
+        "DestinationRule",
+        "spec.trafficPolicy.portLevelSettings[].loadBalancer.localityLbSetting.failoverPriority",
+        ZONES,
+    ),
     ("DestinationRule", "spec.trafficPolicy.portLevelSettings[].connectionPool.http.h2UpgradePolicy", UPGRADE),
     ("DestinationRule", "spec.trafficPolicy.portLevelSettings[].connectionPool.http.useClientProtocol", UPGRADE),
     ("DestinationRule", "spec.trafficPolicy.portLevelSettings[].tls.caCrl", CRL),
@@ -218,6 +223,44 @@ pub const IMPLEMENTED: &[(&str, &str)] = &[
     ("RateLimitPolicy", "spec.rules[].burst"),
     ("RateLimitPolicy", "spec.rules[].key.header"),
     ("RateLimitPolicy", "spec.rules[].key.sourceIdentity"),
+];
+
+/// `(kind, path, what of it does not work)`, for the table of all fields: values of a field that are refused by name.
+pub const PARTLY: &[(&str, &str, &str)] = &[
+    ("VirtualService", "spec.gateways[]", "without `mesh` the resource is passed over: note `gateway_only`"),
+    ("VirtualService", "spec.http[].delegate.name", "one level deep, as in Istio: else error `unknown_delegate`"),
+    ("VirtualService", "spec.http[].match[].ignoreUriCase", "beside a regex: warning `ignored_case`"),
+    ("VirtualService", "spec.http[].redirect.redirectCode", "301, 302, 303, 307 or 308: else error `unknown_value`"),
+    ("VirtualService", "spec.http[].redirect.derivePort", "`FROM_REQUEST_PORT` beside `scheme`: error `unknown_value`"),
+    ("VirtualService", "spec.http[].retries.attempts", "above 10: 10, warning `too_many_retries`"),
+    ("VirtualService", "spec.http[].retries.retryIgnorePreviousHosts", "`false`: warning `no_effect`"),
+    ("VirtualService", "spec.http[].retries.retryOn", "an unknown word: error `unknown_condition`, the others hold"),
+    ("VirtualService", "spec.http[].fault.delay.percentage.value", "not set: nobody, warning `no_effect`"),
+    ("VirtualService", "spec.http[].fault.abort.percentage.value", "not set: nobody, warning `no_effect`"),
+    ("VirtualService", "spec.http[].headers.request.set{}", "framing headers: error `unsupported_header`"),
+    ("VirtualService", "spec.http[].headers.request.add{}", "framing headers: error `unsupported_header`"),
+    ("VirtualService", "spec.http[].headers.request.remove[]", "framing headers: error `unsupported_header`"),
+    ("VirtualService", "spec.http[].headers.response.set{}", "framing headers: error `unsupported_header`"),
+    ("VirtualService", "spec.http[].headers.response.add{}", "framing headers: error `unsupported_header`"),
+    ("VirtualService", "spec.http[].headers.response.remove[]", "framing headers: error `unsupported_header`"),
+    (
+        "VirtualService",
+        "spec.http[].route[].headers.request.set{}",
+        "`host` among several destinations: error `unsupported_header`",
+    ),
+    (
+        "DestinationRule",
+        "spec.trafficPolicy.loadBalancer.simple",
+        "`PASSTHROUGH`: error `unknown_value`, the default is used",
+    ),
+    (
+        "DestinationRule",
+        "spec.trafficPolicy.portLevelSettings[].loadBalancer.simple",
+        "`PASSTHROUGH`: error `unknown_value`, the default is used",
+    ),
+    ("DestinationRule", "spec.workloadSelector.matchLabels{}", "subsets beside it: error `selected_subsets`"),
+    ("HTTPRoute", "spec.hostnames[]", "no meaning in a mesh: warning `ignored_hostnames`"),
+    ("GRPCRoute", "spec.hostnames[]", "no meaning in a mesh: warning `ignored_hostnames`"),
 ];
 
 /// What it means that the field at `pattern` is set, when it is not implemented.

@@ -47,6 +47,10 @@ pub struct PortTrafficPolicy {
 /// How an endpoint is chosen.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.simple) || !has(self.consistentHash)",
+    "message": "at most one of simple and consistentHash may be set"
+}]))]
 pub struct LoadBalancer {
     /// `PEAK_EWMA` (the default), `LEAST_REQUEST`, `ROUND_ROBIN` or `RANDOM`.
     #[schemars(length(max = 32))]

@@ -1,19 +1,8 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::fields::leaves;
 use crate::support::{IMPLEMENTED, NOT_IMPLEMENTED, rooted};
 use serde_json::json;
-
-fn leaves(schema: &Value, pattern: &str, out: &mut Vec<String>) {
-    if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
-        properties.iter().for_each(|(name, inner)| leaves(inner, &format!("{pattern}.{name}"), out));
-    } else if let Some(inner) = schema.get("items") {
-        leaves(inner, &format!("{pattern}[]"), out);
-    } else if let Some(inner) = schema.get("additionalProperties").filter(|a| a.is_object()) {
-        leaves(inner, &format!("{pattern}{{}}"), out);
-    } else {
-        out.push(pattern.to_owned());
-    }
-}
 
 fn is_below(leaf: &str, path: &str) -> bool {
     leaf.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[', '{']))
