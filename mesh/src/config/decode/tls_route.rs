@@ -23,7 +23,11 @@ pub(super) fn tls_routes(
         let name = faults.text(&at.field("name"), &route.name, "a name", |n| !n.is_empty());
         let list = at.field("sni_hosts");
         let within = faults.within(&list, route.sni_hosts.len(), MAX_HOSTS);
-        let hosts = if within { each(&route.sni_hosts, &list, faults, host) } else { None };
+        let hosts = if within {
+            each(&route.sni_hosts, &list, faults, |text, at, faults| host(text, at, faults))
+        } else {
+            None
+        };
         let split = match &route.split {
             Some(split) => destination::split(split, indices, &at.field("split"), faults),
             None => faults.none(at.field("split"), "is missing"),
@@ -32,7 +36,7 @@ pub(super) fn tls_routes(
     })
 }
 
-fn host(text: &String, at: &At<'_>, faults: &mut Faults<'_>) -> Option<SniHost> {
+fn host(text: &str, at: &At<'_>, faults: &mut Faults<'_>) -> Option<SniHost> {
     let parsed = SniHost::parse(text);
     if parsed.is_none() {
         let what = "is no host name in lower case, nor one with `*.` in front";
