@@ -87,7 +87,7 @@ fn proxy(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
     let metrics = Arc::new(Metrics::new(&mut registry));
     let access_log = AccessLog::start(args.access_log)?;
     let own = Own::new(tls.clone(), discovery.snapshot(), format!("{namespace}/{pod}"), args.inbound.is_some());
-    let targets = Targets::new(discovery.clone(), own.clone(), Arc::clone(&metrics));
+    let targets = Targets::new(discovery, own.clone(), Arc::clone(&metrics));
     control.spawn(Arc::clone(&targets).follow());
 
     // Every address is taken before anything serves, so that a mistake ends the start and not the traffic.
