@@ -147,3 +147,25 @@ pub fn original_dst(stream: &TcpStream) -> Option<SocketAddr> {
 pub fn original_dst(_: &TcpStream) -> Option<SocketAddr> {
     None
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use causeway_mesh::config::backend::Keepalive;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_said_of_keep_alive_is_set_and_the_rest_stays() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        tune(&stream);
+        keep_alive(&stream, &Keepalive { probes: Some(7), time: Some(Duration::from_secs(99)), interval: None });
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(99));
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(5));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 7);
+    }
+}

@@ -230,3 +230,29 @@ impl AsyncWrite for Upstream {
 pub fn reset(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_on_which_nothing_moves_ends_and_one_in_use_goes_on() {
+        let ((mut caller, near), (far, mut server)) = (tokio::io::duplex(64), tokio::io::duplex(64));
+        let begun = tokio::time::Instant::now();
+        let relayed = tokio::spawn(run_reported(near, far, None, Some(Duration::from_secs(2))));
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            caller.write_all(b"x").await.unwrap();
+            server.read_u8().await.unwrap();
+        }
+        let (sent, result) = relayed.await.unwrap();
+        assert!(sent == 0 && result.is_ok());
+        let lived = begun.elapsed();
+        assert!((7..=8).contains(&lived.as_secs()), "{lived:?}");
+        assert_eq!(server.read(&mut [0; 8]).await.unwrap(), 0, "both sides are closed");
+    }
+}
