@@ -72,10 +72,10 @@ class Client:
 
 
 client = Client()
-common = [(":scheme", "http"), (":authority", f"{host}:{port}"), (":path", path)]
-plain = client.request([(":method", "GET")] + common, True)
+common = [(":scheme", "http"), (":authority", f"{host}:{port}")]
+plain = client.request([(":method", "GET")] + common + [(":path", "/")], True)
 assert client.responses[plain][":status"] == "200", client.responses
-extended = [(":method", "CONNECT"), (":protocol", "websocket")] + common + [("sec-websocket-version", "13")]
+extended = [(":method", "CONNECT"), (":protocol", "websocket")] + common + [(":path", path), ("sec-websocket-version", "13")]
 stream = client.request(extended, False)
 status = client.responses.get(stream, {}).get(":status")
 if status != "200":

@@ -61,7 +61,7 @@ fn websocket_over_http2_goes_end_to_end_and_is_judged_as_the_get_that_it_is() {
     );
     until("the policy holds for extended CONNECT", Duration::from_secs(20), || {
         let output = pair.over_http2("/secret").stdout;
-        if output.contains("refused with 403 denied") { Ok(()) } else { Err(output) }
+        if output.contains("refused with 403 policy_denied") { Ok(()) } else { Err(output) }
     });
     let output = pair.over_http2("/chat");
     assert!(output.stdout.contains("closed with 1000"), "a GET is allowed, so is a WebSocket: {output:?}");
