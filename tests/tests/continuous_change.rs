@@ -171,11 +171,7 @@ fn every_answer_is_of_a_configuration_that_existed_and_none_fails() {
         wrong.len(),
         &wrong[..wrong.len().min(10)]
     );
-    assert!(
-        served > 1_000 && configurations.len() > 40,
-        "{served} answers by {} configurations",
-        configurations.len()
-    );
+    assert!(served > 1_000 && configurations.len() > 40, "{served} answers by {} configurations", configurations.len());
     for stream in ["websocket", "grpc"] {
         assert!(said["streams"][stream].as_u64() > Some(SECONDS), "{stream}: {}", said["streams"]);
     }
