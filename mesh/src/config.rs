@@ -13,8 +13,8 @@ use crate::sni::TlsRoute;
 use crate::spiffe::SpiffeId;
 use crate::split::Split;
 
-pub mod backend;
 pub mod action;
+pub mod backend;
 mod decode;
 
 pub use backend::{Backend, OriginateTls};

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::{Fault, Resource};
 use crate::wire;
 
-mod backend;
 mod action;
+mod backend;
 mod destination;
 mod endpoints;
 mod limit;
@@ -25,22 +25,22 @@ mod tests;
 /// Features that a resource may require of its reader (`Resource.requires`): one for each group of wire fields that came
 /// after the first version and that narrow what a reader would do without them.
 const KNOWN_FEATURES: &[&str] = &[
-    "action",            // Route.action other than split
-    "backend_broken",    // Backend.broken
-    "backend_dns",       // Backend.dns
-    "cors",              // Route.cors
-    "fault",             // Route.fault
-    "headers",           // Route and Weighted: header changes
-    "ignore_path_case",  // Match.ignore_path_case
-    "limits",            // Inbound.limits
-    "method_match",      // Match.method_match
-    "mirror",            // Route.mirrors
-    "originate_tls",     // Backend.tls
-    "retry",             // Route.retry
-    "rewrite",           // Route.rewrite
-    "scheme",            // Match.scheme
-    "tls_routes",        // Destination.tls_routes
-    "version_header",    // Split.version_header
+    "action",           // Route.action other than split
+    "backend_broken",   // Backend.broken
+    "backend_dns",      // Backend.dns
+    "cors",             // Route.cors
+    "fault",            // Route.fault
+    "headers",          // Route and Weighted: header changes
+    "ignore_path_case", // Match.ignore_path_case
+    "limits",           // Inbound.limits
+    "method_match",     // Match.method_match
+    "mirror",           // Route.mirrors
+    "originate_tls",    // Backend.tls
+    "retry",            // Route.retry
+    "rewrite",          // Route.rewrite
+    "scheme",           // Match.scheme
+    "tls_routes",       // Destination.tls_routes
+    "version_header",   // Split.version_header
 ];
 
 /// Decodes one resource.
