@@ -148,7 +148,7 @@ pub fn compile_after(before: Option<&Model>, resources: &Arc<Resources>, setting
     let others = gateway::lower(resources, &catalog, &mut problems);
     let routes_of = |services: &BTreeMap<Key, Arc<VirtualService>>, problems: &mut Vec<Problem>| {
         let lowered = virtual_service::lower(services, &catalog, settings, problems);
-        let lowered = alias::routed(lowered, &catalog, settings);
+        let lowered = alias::routed(lowered, &catalog, settings, problems);
         routes::Routes::new(lowered.into_iter().chain(others.iter().cloned()).collect(), problems)
     };
     let mut routes = routes_of(&resources.virtual_services, &mut problems);

@@ -51,7 +51,8 @@ fn nginx(mesh: &Mesh, outside: &Pod) -> Process {
     std::fs::create_dir(directory.join("stranger")).unwrap();
     Authority::new("stranger").write(&directory.join("stranger"));
     std::fs::set_permissions(directory.join("stranger"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let tls = format!("ssl_certificate {}; ssl_certificate_key {};", cert.display(), key.display());
+    let tls =
+        format!("ssl_protocols TLSv1.3; ssl_certificate {}; ssl_certificate_key {};", cert.display(), key.display());
     let answer = "default_type text/plain; add_header x-app nginx always; \
                   return 200 \"$scheme sni=$ssl_server_name host=$host client=$ssl_client_verify $server_protocol\\n\";";
     let configuration = format!(

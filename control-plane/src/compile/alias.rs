@@ -61,18 +61,35 @@ fn is_refused(external: &str) -> bool {
 /// Routes that name an alias hold for the Service that it leads to, for requests whose host is the alias: DNS leads both
 /// to one address, and the host is all that tells them apart. So its HTTP routes stay, and bytes go where the Service's
 /// go; an alias of a ServiceEntry's host routes that.
-pub(super) fn routed(all: Vec<Arc<RouteResource>>, catalog: &Catalog, settings: &Settings) -> Vec<Arc<RouteResource>> {
-    all.into_iter().flat_map(|resource| expanded(resource, catalog, settings)).collect()
+pub(super) fn routed(
+    all: Vec<Arc<RouteResource>>,
+    catalog: &Catalog,
+    settings: &Settings,
+    problems: &mut Vec<Problem>,
+) -> Vec<Arc<RouteResource>> {
+    let one = |resource: Arc<RouteResource>| {
+        let is_alias = resource.attachments.iter().any(|at| is_alias(at, catalog));
+        let of_bytes = [(resource.tcp.is_empty(), "spec.tcp"), (resource.tls.is_empty(), "spec.tls")];
+        for (_, field) in of_bytes.into_iter().filter(|(is_empty, _)| is_alias && !is_empty) {
+            let message = "bytes do not say by which name they came, so these do nothing for a host that is an alias";
+            let advice = "Name the Service that the alias leads to.";
+            problems.push(resource.meta.problem(Severity::Warning, "no_effect", field, message, advice));
+        }
+        expanded(resource, catalog, settings)
+    };
+    all.into_iter().flat_map(one).collect()
+}
+
+fn is_alias(at: &Attachment, catalog: &Catalog) -> bool {
+    catalog.services.get(&at.service).is_some_and(|service| service.external_name.is_some())
 }
 
 fn expanded(resource: Arc<RouteResource>, catalog: &Catalog, settings: &Settings) -> Vec<Arc<RouteResource>> {
-    let is_alias =
-        |at: &&Attachment| catalog.services.get(&at.service).is_some_and(|service| service.external_name.is_some());
-    if !resource.attachments.iter().any(|at| is_alias(&at)) {
+    if !resource.attachments.iter().any(|at| is_alias(at, catalog)) {
         return vec![resource];
     }
     let own = &resource.meta.key.namespace;
-    let of_alias = resource.attachments.iter().filter(is_alias).filter_map(|at| {
+    let of_alias = resource.attachments.iter().filter(|at| is_alias(at, catalog)).filter_map(|at| {
         let service = match follow(&at.service, catalog, settings) {
             Target::Service(name) => name,
             Target::Outside(host) => catalog.entries.of_host(&host, own)?.0.clone(),
@@ -91,7 +108,7 @@ fn expanded(resource: Arc<RouteResource>, catalog: &Catalog, settings: &Settings
         Some(Arc::new(part))
     });
     let of_alias: Vec<_> = of_alias.collect();
-    let attachments = resource.attachments.iter().filter(|at| !is_alias(at)).cloned().collect();
+    let attachments = resource.attachments.iter().filter(|at| !is_alias(at, catalog)).cloned().collect();
     let rest = RouteResource { attachments, ..(*resource).clone() };
     std::iter::once(Arc::new(rest)).chain(of_alias).collect()
 }

@@ -242,11 +242,17 @@ impl<'a> Lookup<'a> {
             self.model.world().takes_effect(route, &meta.key.namespace, at.port, self.consumer())
         };
         let picked = if is_bytes { Vec::new() } else { routes.http(name, viewer, at.port) };
-        let http: Vec<wire::Route> = picked
+        let is_of_alias = picked.iter().all(|p| p.from.host_length == alias::OF_ALIAS);
+        let mut http: Vec<wire::Route> = picked
             .into_iter()
             .filter(|p| p.rule.forward.as_ref().is_none_or(|f| takes_effect(&f.destinations, p.from.meta())))
             .map(|p| self.http(&mut splits, p))
             .collect();
+        if is_of_alias && !http.is_empty() {
+            // Routes of aliases say nothing of requests to other names.
+            let action = Some(wire::route::Action::Split(splits.whole(default.clone())));
+            http.push(wire::Route { name: default_route(name), action, ..wire::Route::default() });
+        }
         let tcp = if is_http {
             None
         } else {
@@ -321,6 +327,11 @@ impl<'a> Lookup<'a> {
         let split = splits.connections(&picked.rule.destinations, &meta.key.namespace, name.clone());
         wire::TlsRoute { name, sni_hosts: picked.hosts, split: Some(split) }
     }
+}
+
+/// Name of the route that takes what no route of an alias does.
+fn default_route(service: &Name) -> String {
+    format!("{}/{}#default", service.0, service.1)
 }
 
 fn changes_prefix(route: &wire::Route) -> bool {

@@ -139,6 +139,6 @@ async fn entry(outbound: &Outbound, target: &Target, host: &str) -> Option<Arc<T
     let host = name::host_port(host).ok().filter(|h| h.port.is_none() && h.host.parse::<IpAddr>().is_err())?;
     let text = name::subscription(&host.host, port);
     let found = outbound.targets.resolve(&text).await.ok()?;
-    outbound.targets.touch(&text);
+    found.touch(|| outbound.targets.touch(&text));
     (found.destination.kind == Kind::Entry).then_some(found)
 }

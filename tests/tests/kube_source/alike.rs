@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::objects::{self, account, definition, text};
 use super::watched::Watched;
 
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 11] = [
     "Namespace",
     "ServiceAccount",
     "Service",
@@ -28,6 +28,8 @@ const KINDS: [&str; 9] = [
     "DestinationRule",
     "AuthorizationPolicy",
     "PeerAuthentication",
+    "ServiceEntry",
+    "RateLimitPolicy",
 ];
 
 /// Every resource of the fixtures that is used, the first of a name, in the order in which a cluster takes them.
@@ -147,6 +149,8 @@ fn counts(resources: &Resources) -> Vec<usize> {
         resources.destination_rules.len(),
         resources.authorization_policies.len(),
         resources.peer_authentications.len(),
+        resources.service_entries.len(),
+        resources.rate_limit_policies.len(),
     ]
 }
 
@@ -169,7 +173,9 @@ fn compare(resources: &Resources, here: &Model, there: &Model) -> usize {
         clients.push(Client { namespace: namespace.name.clone(), account: "x".into(), pod: "unknown".into() });
     }
     let mut texts: BTreeSet<String> =
-        ["example.com:443", "nobody:80", "10.9.9.9:80", "[fd00::1]:8080"].map(str::to_owned).into();
+        ["example.com:443", "api.example.com:443", "nobody:80", "10.9.9.9:80", "[fd00::1]:8080"]
+            .map(str::to_owned)
+            .into();
     for service in resources.services.values() {
         let key = &service.meta.key;
         let (ns, name) = (&key.namespace, &key.name);

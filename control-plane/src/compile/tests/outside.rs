@@ -148,6 +148,11 @@ fn an_alias_has_routes_of_its_own_for_requests_to_its_name() {
         }
     }
     assert_eq!(model.destination(&client("qa"), "10.96.0.10:80").routes.len(), 1);
+    // Where the Service has none, what is not for the alias goes to it as ever.
+    let alone = super::model(&text[..3].concat());
+    let routes = alone.destination(&client("dev"), "10.96.0.10:80").routes;
+    assert_eq!((routes.len(), routes[1].matches.len()), (2, 0));
+    assert_eq!(shares(split_of(&routes[1])), [("prodsvc.prod:80", 1, 1)]);
 }
 
 #[test]
