@@ -81,7 +81,7 @@ pub(super) fn routed(
 }
 
 fn is_alias(at: &Attachment, catalog: &Catalog) -> bool {
-    catalog.services.get(&at.service).is_some_and(|service| service.external_name.is_some())
+    at.is_exact && catalog.services.get(&at.service).is_some_and(|service| service.external_name.is_some())
 }
 
 fn expanded(resource: Arc<RouteResource>, catalog: &Catalog, settings: &Settings) -> Vec<Arc<RouteResource>> {
