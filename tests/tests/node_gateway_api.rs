@@ -27,6 +27,9 @@ const TOWN_NAME: &str = "town";
 /// Longest wait for a Deployment, on two cores that do everything.
 const ROLLOUT: Duration = Duration::from_secs(120);
 
+/// Longest wait for what the control plane does after a change.
+const SOON: Duration = Duration::from_secs(30);
+
 /// The node of all scenarios, with Causeway and the Gateway API; None where this machine cannot have one.
 fn node() -> Option<&'static Node> {
     static READY: OnceLock<()> = OnceLock::new();
@@ -102,7 +105,7 @@ impl Town {
 
     /// Waits until what is written of a route is in force everywhere, as `kubectl wait` would with a path of its status.
     fn programmed(&self, what: &str) {
-        causeway_tests::until(&format!("{what} is in force"), ROLLOUT, || {
+        causeway_tests::until(&format!("{what} is in force"), SOON, || {
             let route = self.node.get(&["-n", TOWN_NAME, what])?;
             let generation = &route["metadata"]["generation"];
             let holds = |parent: &serde_json::Value| {

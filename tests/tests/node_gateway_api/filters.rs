@@ -172,7 +172,8 @@ fn answers_with_a_code_that_is_retried_do_not_reach_the_client() {
         let report = town.client.load(&["--url", url, "--requests", "60", "--pause-ms", "20"]);
         report["statuses"].clone()
     };
-    assert!(statuses("http://flaky/")["500"].as_u64() > Some(3), "without a route the faulty pod is seen");
+    let without = statuses("http://flaky/");
+    assert!(without["500"].as_u64() > Some(0), "without a route the faulty pod is seen: {without}");
     town.route("HTTPRoute", "retries", &parent("retries", RETRY));
     assert_eq!(statuses("http://retries/"), serde_json::json!({"200": 60}));
 }

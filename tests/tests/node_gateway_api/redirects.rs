@@ -57,7 +57,7 @@ fn redirects_point_where_the_standard_says() {
     town.route("HTTPRoute", "redirects", &parent("redirects", REDIRECTS));
     let cases = [
         ("http://redirects/scheme", 302, "https://redirects/scheme"),
-        ("http://redirects.redirects.svc.cluster.local/scheme", 302, "https://redirects.town.svc.cluster.local/scheme"),
+        ("http://redirects.town.svc.cluster.local/scheme", 302, "https://redirects.town.svc.cluster.local/scheme"),
         ("http://redirects/host?a=b", 302, "http://example.org/host?a=b"),
         ("http://redirects/port", 302, "http://redirects:8083/port"),
         ("http://redirects/https-443", 302, "https://redirects/https-443"),

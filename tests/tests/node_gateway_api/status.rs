@@ -3,7 +3,7 @@
 use causeway_tests::until;
 use serde_json::Value;
 
-use crate::{ROLLOUT, TOWN_NAME, Town, namespace, parent, server, service};
+use crate::{ROLLOUT, SOON, TOWN_NAME, Town, namespace, parent, server, service};
 
 const CONTROLLER: &str = "causeway.dev/mesh-controller";
 
@@ -15,7 +15,7 @@ fn rule(backend: &str) -> String {
 impl Town {
     /// What the status says of a route's parents, once it speaks of the route as it stands.
     fn parents(&self, what: &str) -> Vec<Value> {
-        until(&format!("the status of {what}"), ROLLOUT, || {
+        until(&format!("the status of {what}"), SOON, || {
             let route = self.node.get(&["-n", TOWN_NAME, what])?;
             let generation = &route["metadata"]["generation"];
             let parents = route["status"]["parents"].as_array().cloned().unwrap_or_default();
@@ -31,7 +31,7 @@ impl Town {
 
     /// Waits until a condition of the first parent has a status and a reason; its message.
     fn says(&self, what: &str, condition: &str, status: &str, reason: &str) -> String {
-        until(&format!("{what} is {condition}={status}, {reason}"), ROLLOUT, || {
+        until(&format!("{what} is {condition}={status}, {reason}"), SOON, || {
             let parents = self.parents(what);
             let conditions = parents[0]["conditions"].as_array().cloned().unwrap_or_default();
             let found = conditions.iter().find(|c| c["type"] == condition).cloned().unwrap_or_default();
@@ -74,7 +74,7 @@ fn each_parent_has_a_status_that_echoes_it_and_says_what_is_wrong() {
         assert_eq!((status.as_str(), reason.as_str()), *wanted, "{}", parents[index]);
     }
     // It holds where it can.
-    until("the route is in force on port 80", ROLLOUT, || {
+    until("the route is in force on port 80", SOON, || {
         let apps: Vec<String> =
             (0..8).map(|_| town.client.curl(&["http://parents/"]).header("x-app").to_owned()).collect();
         if apps.iter().all(|app| app == "v1") { Ok(()) } else { Err(format!("{apps:?}")) }
@@ -137,7 +137,7 @@ spec:
     assert!(reply.body.contains("URI=spiffe://cluster.local/ns/town/sa/client"), "{reply:?}");
     town.node.kubectl(&["-n", "owner", "delete", "referencegrant", "web"]).unwrap();
     town.says("httproute/grants", "ResolvedRefs", "False", "RefNotPermitted");
-    until("the grant's end is in force", ROLLOUT, || {
+    until("the grant's end is in force", SOON, || {
         let reply = town.client.curl(&["http://grants/"]);
         if reply.status == 500 { Ok(()) } else { Err(format!("{reply:?}")) }
     });
