@@ -41,7 +41,7 @@ pub(super) fn http(lowering: &mut Lowering<'_>, rules: &[HTTPRouteRule]) -> Vec<
             timeouts: rule.timeouts.clone(),
             retry: rule.retry.clone(),
         };
-        lowered(lowering, rule)
+        lowered(lowering, &rule)
     };
     rules.iter().enumerate().filter_map(rule).collect()
 }
@@ -58,13 +58,13 @@ pub(super) fn grpc(lowering: &mut Lowering<'_>, rules: &[GRPCRouteRule]) -> Vec<
             timeouts: None,
             retry: None,
         };
-        lowered(lowering, rule)
+        lowered(lowering, &rule)
     };
     rules.iter().enumerate().filter_map(rule).collect()
 }
 
 /// One rule. None where its conditions are not clear: then it takes nothing.
-fn lowered(lowering: &mut Lowering<'_>, rule: Rule) -> Option<HttpRule> {
+fn lowered(lowering: &mut Lowering<'_>, rule: &Rule) -> Option<HttpRule> {
     let field = format!("spec.rules[{}]", rule.index);
     let mut matches = Vec::with_capacity(rule.matches.len());
     let mut is_clear = !lowering.meta.is_unsupported(&format!("{field}.matches"));
@@ -81,7 +81,7 @@ fn lowered(lowering: &mut Lowering<'_>, rule: Rule) -> Option<HttpRule> {
     }
     let name = format!("{}#{}", lowering.meta.key.path(), rule.index);
     let mut template = wire::Route { name, ..wire::Route::default() };
-    let filled = fill(lowering, &field, &rule, &mut template);
+    let filled = fill(lowering, &field, rule, &mut template);
     let is_understood = !lowering.meta.is_unsupported(&field);
     if !is_clear {
         return None;

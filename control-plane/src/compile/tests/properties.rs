@@ -147,7 +147,7 @@ trafficPolicy: {loadBalancer: {simple: RANDOM, warmupDurationSecs: 10s}, outlier
 subsets: [{name: one, labels: {v: two}}]";
 
 /// Pieces that are tried together at most.
-const COUNT: usize = 48;
+const COUNT: usize = 60;
 
 const ASKED: &[&str] = &[
     "a.prod:80",
@@ -197,7 +197,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn order_changes_nothing(chosen in subsequence(pieces(), 0..=60).prop_shuffle()) {
+    fn order_changes_nothing(chosen in subsequence(pieces(), 0..=COUNT).prop_shuffle()) {
         let read: Vec<Event> = chosen.iter().flat_map(|text| events(text)).collect();
         let one = compiled(read.clone(), &Settings::default());
         let mut sorted = read;
@@ -211,7 +211,7 @@ proptest! {
     }
 
     #[test]
-    fn every_answer_passes_the_wire_and_is_accepted(chosen in subsequence(pieces(), 0..=60)) {
+    fn every_answer_passes_the_wire_and_is_accepted(chosen in subsequence(pieces(), 0..=COUNT)) {
         let model = model(&chosen.concat());
         for resource in answers(&model) {
             let back = wire::Resource::decode(resource.encode_to_vec().as_slice()).unwrap();
@@ -223,8 +223,8 @@ proptest! {
 
     #[test]
     fn what_was_before_counts_only_while_something_dangles(
-        before in subsequence(pieces(), 0..=60),
-        now in subsequence(pieces(), 0..=60),
+        before in subsequence(pieces(), 0..=COUNT),
+        now in subsequence(pieces(), 0..=COUNT),
     ) {
         let before = model(&before.concat());
         let mut resources = Resources::default();

@@ -21,7 +21,7 @@ pub(super) fn cors(report: &mut Report<'_>, at: &str, policy: &CorsPolicy) -> wi
         let field = format!("allowOrigins[{index}]");
         match matching::text(origin, &field, false) {
             Ok(wire::StringMatch { kind: Some(Kind::Exact(any)) }) if any == "*" => {
-                origins.push(of(Kind::Present(true)))
+                origins.push(of(Kind::Present(true)));
             }
             Ok(found) => origins.push(found),
             Err(unusable) => {
