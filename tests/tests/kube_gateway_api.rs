@@ -73,7 +73,7 @@ fn message(object: &Value, condition: &str) -> String {
 
 #[test]
 fn each_parent_of_a_route_is_told_what_became_of_it() {
-    if !has(&[Need::Kubernetes, Need::Program("go")]) {
+    if !has(&[Need::Kubernetes, Need::GatewayApi]) {
         return;
     }
     let mut world = World::start();
@@ -97,12 +97,13 @@ fn each_parent_of_a_route_is_told_what_became_of_it() {
     let two = format!("[{{backendRefs: [{BACKEND}, {{name: other, namespace: prod, port: 80, weight: 3}}]}}]");
     world.kube.apply(&route(PRODSVC, &two)).unwrap();
     until_said(&world, 1, "ResolvedRefs", "False", "RefNotPermitted");
+    until_said(&world, 1, "Programmed", "True", "Programmed");
+    assert_eq!(world.weights("dev/web"), [1, 3], "its share is kept, for errors");
     let grant = "apiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\nmetadata: {name: g, namespace: prod}\n\
                  spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: dev}], to: [{group: '', kind: Service}]}\n";
     world.kube.apply(grant).unwrap();
     until_said(&world, 1, "ResolvedRefs", "False", "BackendNotFound");
-    let service =
-        "apiVersion: v1\nkind: Service\nmetadata: {name: other, namespace: prod}\nspec: {ports: [{port: 80}]}\n";
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: other, namespace: prod}\nspec: {selector: {app: prodsvc}, ports: [{port: 80, targetPort: 8080}]}\n";
     world.kube.apply(service).unwrap();
     until_said(&world, 1, "ResolvedRefs", "True", "ResolvedRefs");
     until_said(&world, 1, "Programmed", "True", "Programmed");
@@ -143,7 +144,7 @@ fn another_controllers_words_stay(world: &World) {
 /// Rules that cannot be in force are named by their path; the others hold.
 fn what_is_not_supported_is_named(world: &World) {
     let bad = format!(
-        "{{filters: [{{type: ExtensionRef, extensionRef: {{group: x.io, kind: Y, name: z}}}}], backendRefs: [{BACKEND}]}}"
+        "{{filters: [{{type: ExtensionRef, extensionRef: {{group: x.io, kind: Zip, name: z}}}}], backendRefs: [{BACKEND}]}}"
     );
     world.kube.apply(&route(PRODSVC, &format!("[{{backendRefs: [{BACKEND}]}}, {bad}]"))).unwrap();
     let object = until_said(world, 1, "PartiallyInvalid", "True", "UnsupportedValue");
