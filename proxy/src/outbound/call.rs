@@ -217,7 +217,7 @@ impl Call<'_> {
         // The endpoint has a connection more for as long as the tunnel lasts.
         let never = async move {
             let _taken = taken;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         crate::upgrade::switch(request, sender, verdict, &self.outbound.drain, subject, exchange, never).await
     }

@@ -49,7 +49,7 @@ impl Call<'_> {
         // The endpoint has a connection more for as long as the tunnel lasts.
         let never = async move {
             let _taken = taken;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         crate::upgrade::connect(request, protocol, upstream, &self.outbound.drain, subject, exchange, never).await
     }
