@@ -1,6 +1,6 @@
 //! Answers that take their time: events one by one, long polls, silent connections. Nothing cuts or gathers them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use causeway_tests::capability::{Need, has, python};
 use causeway_tests::process::run;
@@ -41,7 +41,6 @@ fn nothing_cuts_what_is_silent_for_long() {
     pair.server.app(&["tcp-echo", "--listen", "[::]:9000"]);
     let mut server = pair.python("ws_h2_server.py");
     pair.server.spawn(server.arg("8765")).wait_for_log("Running", Duration::from_secs(20));
-    let begun = Instant::now();
     let poll = format!("http://server.prod/slow/{}", LONG * 1000);
     let silent = (LONG * 1000).to_string();
     std::thread::scope(|scope| {
@@ -66,5 +65,4 @@ fn nothing_cuts_what_is_silent_for_long() {
         let idle = pair.client.client(&["talk", "--connect", "server.prod:80", "--timeout-ms", &silent]);
         assert_eq!(idle["end"], "timeout", "an HTTP connection that has not begun is left alone: {idle}");
     });
-    assert!(begun.elapsed() >= Duration::from_secs(LONG));
 }
