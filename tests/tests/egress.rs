@@ -225,18 +225,16 @@ fn the_proxy_begins_tls_and_judges_the_server() {
     assert!(reply.body.contains("sni=api.example.test host=api.example.test client=NONE HTTP/1.1"), "{reply:?}");
     let http2 = stage.client.curl(&["--http2-prior-knowledge", &url("/")]);
     assert!(http2.body.contains("HTTP/2.0"), "{http2:?}");
-    let refused = |what: &str| {
-        let reply = stage.until(what, &[&url("/")], |r| r.status == 503);
+    let refused = |why: &str| {
+        let reply = stage.until(why, &[&url("/")], |r| r.status == 503 && r.body.contains(why));
         assert_eq!(reply.code(), "connect_failed", "{reply:?}");
-        reply
     };
     rule(&format!("{{mode: SIMPLE, caCertificates: {}}}", scratch("stranger/ca.crt")));
-    refused("an unknown issuer is refused");
+    refused("UnknownIssuer");
     rule(&format!("{{mode: SIMPLE, caCertificates: {}, subjectAltNames: [wrong.example.test]}}", stage.trusted()));
-    refused("a wrong name is refused");
+    refused("not valid for name");
     rule("{mode: SIMPLE, caCertificates: /nowhere/ca.crt}");
-    let missing = refused("a file that is not there is named");
-    assert!(missing.body.contains("/nowhere/ca.crt"), "{missing:?}");
+    refused("/nowhere/ca.crt");
 
     let secure = format!("http://{HOST}:8443/");
     rule(&format!("{{mode: SIMPLE, caCertificates: {}}}", stage.trusted()));
