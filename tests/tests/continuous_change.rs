@@ -1,6 +1,6 @@
 //! Traffic under continuous change: routes, weights, subsets, labels and readiness change every 100 ms, all at once and in
 //! one file, so that each number stands for one configuration; every answer says which one it was routed by.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout, missing_docs)]
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
