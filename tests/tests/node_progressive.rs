@@ -1,5 +1,5 @@
 //! Flagger and Argo Rollouts release through Causeway on a real node: what they write is in force, what they read is
-//! true, and no request is lost on the way. The scenarios share one node and go on side by side, since most of their
+//! true, and no request is lost on the way. The scenarios share one node and some go on side by side, since most of their
 //! time is the controllers' own waiting; `CAUSEWAY_SCENARIO=weights,faulty` runs those whose names hold one of these
 //! words.
 #![allow(
@@ -18,6 +18,7 @@ mod rollouts;
 #[path = "node_progressive/shop.rs"]
 mod shop;
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use causeway_tests::capability::{NODE, Need, has};
@@ -28,8 +29,11 @@ use shop::Shop;
 /// Longest wait for pods, on two cores that do everything.
 const ROLLOUT: Duration = Duration::from_secs(180);
 
+/// Scenarios at a time: more would measure this machine's two cores.
+const SIDE_BY_SIDE: usize = 3;
+
 /// A name, the example that it is made of, and what is done with it.
-type Scenario = (&'static str, fn(&str) -> String, fn(&Shop<'_>));
+type Scenario = (&'static str, fn() -> String, fn(&Shop<'_>));
 
 const FLAGGER: &[Scenario] = &[
     ("weights", flagger::by_weights, flagger::good_release),
@@ -62,18 +66,27 @@ fn flagger_and_argo_rollouts_release_without_a_lost_request() {
     }
     let _prometheus = Prometheus::start(&node, include_str!("../../deploy/examples/flagger/prometheus.conf"));
     let _controllers = [progressive::flagger(&node), progressive::rollouts(&node)];
+    let left = Mutex::new(FLAGGER.iter().chain(ROLLOUTS).filter(wanted));
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
     std::thread::scope(|scope| {
-        for (name, yaml, act) in FLAGGER.iter().chain(ROLLOUTS).filter(wanted) {
-            let node = &node;
-            scope.spawn(move || {
-                let begun = Instant::now();
-                let spaces = Shop::namespaces(name);
-                let spaces = spaces.each_ref().map(String::as_str);
-                let _told = node.told(&spaces);
-                let shop = Shop::open(node, name, &yaml(name));
-                act(&shop);
-                println!("{name}: done after {:.0} s", begun.elapsed().as_secs_f64());
+        for _ in 0..SIDE_BY_SIDE {
+            scope.spawn(|| {
+                while let Some(scenario) = next() {
+                    run(&node, scenario);
+                }
             });
         }
     });
+}
+
+fn run(node: &Node, (name, yaml, act): &Scenario) {
+    let begun = Instant::now();
+    let spaces = Shop::namespaces(name);
+    let spaces = spaces.each_ref().map(String::as_str);
+    let _told = node.told(&spaces);
+    act(&Shop::open(node, name, &yaml()));
+    println!("{name}: done after {:.0} s", begun.elapsed().as_secs_f64());
+    for space in spaces {
+        node.kubectl(&["delete", "namespace", space, "--wait=false"]).unwrap();
+    }
 }

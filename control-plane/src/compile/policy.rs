@@ -162,19 +162,28 @@ impl Maker<'_> {
         let source = &from.source;
         let own = self.policy.meta.key.namespace.clone();
         let trust_domain = &self.settings.trust_domain;
-        let principals = |field: &str, list: &[String], accounts: &[String]| -> Result<Vec<String>, (String, String)> {
-            let named = list.iter().enumerate().map(|(i, text)| {
-                principal::from_text(text, trust_domain).map_err(|e| (format!("{path}.source.{field}[{i}]"), e))
+        let named = |field: &str, list: &[String]| -> Result<Vec<String>, (String, String)> {
+            let parsed = list.iter().enumerate().map(|(i, text)| {
+                let parsed = if field.ends_with("ccounts") {
+                    principal::from_account(text, &own, trust_domain)
+                } else {
+                    principal::from_text(text, trust_domain)
+                };
+                parsed.map_err(|e| (format!("{path}.source.{field}[{i}]"), e))
             });
-            let field = if field == "principals" { "serviceAccounts" } else { "notServiceAccounts" };
-            let accounts = accounts.iter().enumerate().map(|(i, text)| {
-                principal::from_account(text, &own, trust_domain)
-                    .map_err(|e| (format!("{path}.source.{field}[{i}]"), e))
-            });
-            named.chain(accounts).collect()
+            parsed.collect()
         };
-        let yes = principals("principals", &source.principals, &source.service_accounts);
-        let no = principals("notPrincipals", &source.not_principals, &source.not_service_accounts);
+        let yes = named("principals", &source.principals).and_then(|principals| {
+            let accounts = named("serviceAccounts", &source.service_accounts)?;
+            principal::in_both(principals, accounts).ok_or_else(|| {
+                let message = "no identity is in `principals` and in `serviceAccounts`, and both must hold the caller";
+                (format!("{path}.source.serviceAccounts"), message.to_owned())
+            })
+        });
+        let no = named("notPrincipals", &source.not_principals).and_then(|mut principals| {
+            principals.extend(named("notServiceAccounts", &source.not_service_accounts)?);
+            Ok(principals)
+        });
         let advice = "Write cluster.local/ns/<namespace>/sa/<account> in full, or `*` for any identity.";
         let principals = yes.map_err(|(field, message)| self.refuse("invalid_principal", &field, &message, advice))?;
         let not_principals =

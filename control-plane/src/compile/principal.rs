@@ -30,6 +30,16 @@ pub(super) fn from_account(text: &str, own: &str, trust_domain: &str) -> Result<
     build(trust_domain, namespace, account, text)
 }
 
+/// The identities of two lists that must both hold the caller; an empty list asks nothing. None: nobody is in both.
+pub(super) fn in_both(principals: Vec<String>, accounts: Vec<String>) -> Option<Vec<String>> {
+    if principals.is_empty() || accounts.is_empty() {
+        return Some([principals, accounts].concat());
+    }
+    let is_any = principals.iter().any(|p| p == "*");
+    let both: Vec<String> = accounts.into_iter().filter(|a| is_any || principals.contains(a)).collect();
+    (!both.is_empty()).then_some(both)
+}
+
 fn build(trust_domain: &str, namespace: &str, account: &str, text: &str) -> Result<String, String> {
     let id = SpiffeId::new(trust_domain, namespace, account);
     id.map(|id| id.to_string()).map_err(|e| format!("`{}` is not an identity: {e}", text.escape_debug()))

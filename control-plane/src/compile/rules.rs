@@ -206,6 +206,12 @@ impl Rules {
         live.or_else(|| kept(client.namespace)).or_else(|| kept(""))
     }
 
+    /// Whether a rule of the Service's namespace defines the subset, for some clients at least.
+    pub(super) fn hides(&self, service: &Name, name: &str) -> bool {
+        let producer = self.by_service.get(service).into_iter().flat_map(|scoped| &scoped.producer);
+        producer.flat_map(|rule| rule.resource.subsets()).any(|subset| subset.name == name)
+    }
+
     /// Keeps the labels of every subset that `routes` name and that only the rules `before` define.
     pub(super) fn keep(&mut self, before: &Self, routes: &Routes, catalog: &Catalog, settings: &Settings) {
         for (host, namespace, subset) in named_subsets(routes) {

@@ -101,8 +101,10 @@ impl<'a> World<'a> {
     pub(super) fn backend(&self, service: &Name, port: u16, subset: &str, client: Consumer<'_>) -> wire::Backend {
         let found: Option<Found<'_>> =
             if subset.is_empty() { None } else { self.rules.subset(service, subset, client) };
+        let hidden = if self.rules.hides(service, subset) { client.namespace } else { "" };
         let mut backend = wire::Backend {
-            name: backend_name(service, port, subset, found.map_or("", |f| f.consumer)),
+            // One that the client does not see has a name without endpoints, never that of others' subset.
+            name: backend_name(service, port, subset, found.map_or(hidden, |f| f.consumer)),
             service: service.1.clone(),
             namespace: service.0.clone(),
             port: port.into(),

@@ -13,12 +13,12 @@ const ROUTE: &str = "virtualservice.networking.istio.io/catalog";
 const RULE: &str = "destinationrule.networking.istio.io/catalog";
 
 /// The example as it stands.
-pub fn by_subsets(_: &str) -> String {
+pub fn by_subsets() -> String {
     format!("{APP}---\n{RELEASE}")
 }
 
 /// The same release with a Service for each version, whose selectors the controller changes.
-pub fn by_hosts(_: &str) -> String {
+pub fn by_hosts() -> String {
     let (app, _) = APP.split_once("# Argo Rollouts adds").expect("the rule stands after the Service");
     let service = |name: &str| {
         format!(

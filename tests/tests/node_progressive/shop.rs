@@ -20,8 +20,10 @@ const IMAGES: &[(&str, &str)] = &[
         r#"command: ["sh", "-c", "trap exit TERM; while :; do curl -s http://catalog.shop; sleep 0.05; done"]"#,
         r#"args: [http, --name, web, --listen, "[::]:8080"]"#,
     ),
-    // All scenarios at once, in a debug build, on two cores: the check is made, with a bound that fits this.
+    // Several scenarios at once, in a debug build, on two cores: the same checks and steps, with bounds that fit this.
     ("max: 500\n", "max: 9000\n"),
+    ("    interval: 10s\n", "    interval: 25s\n"),
+    ("      interval: 20s\n", "      interval: 50s\n"),
 ];
 
 /// One release: `catalog` in a namespace, `web` that calls it from another.
@@ -80,7 +82,7 @@ impl<'a> Shop<'a> {
     /// A number of requests, with headers (`name:value`).
     pub fn send(&self, requests: u32, path: &str, headers: &[&str]) -> Value {
         let (url, requests) = (self.url(path), requests.to_string());
-        let mut arguments = vec!["--url", &url, "--requests", &requests, "--concurrency", "4"];
+        let mut arguments = vec!["--url", &url, "--requests", &requests, "--concurrency", "8"];
         for header in headers {
             arguments.extend(["--header", header]);
         }

@@ -21,16 +21,28 @@ fn nothing_said_is_strict_and_as_the_settings_have_it() {
 }
 
 #[test]
+fn principals_and_service_accounts_of_one_source_must_both_hold_the_caller() {
+    let of = |principals: &str, accounts: &str| {
+        let lists = format!("principals: [{principals}], serviceAccounts: [{accounts}]");
+        let (inbound, problems) = policy(&format!("rules: [{{from: [{{source: {{{lists}}}}}]}}]"));
+        let rules = &inbound.policies[0].rules;
+        (rules.first().map(|r| r.from[0].principals.clone()), problems)
+    };
+    let id = "spiffe://cluster.local/ns/x/sa/web".to_owned();
+    assert_eq!(of("'*'", "x/web"), (Some(vec![id.clone()]), vec![]));
+    assert_eq!(of("cluster.local/ns/x/sa/web, cluster.local/ns/x/sa/job", "x/web, y/web"), (Some(vec![id]), vec![]));
+    assert_eq!(of("cluster.local/ns/x/sa/web", "y/web"), (None, vec!["invalid_principal".to_owned()]));
+}
+
+#[test]
 fn principals_are_whole_identities_in_any_of_their_forms() {
-    let spec = "rules:\n- from:\n  - source:\n      principals: [cluster.local/ns/x/sa/web, 'spiffe://cluster.local/ns/x/sa/a.b', '*']\n      serviceAccounts: [x/x, stable-sa]\n  to: [{operation: {methods: [GET], paths: [/a, /b*, '*c', '*'], ports: ['8080'], hosts: ['*.Example.com']}}]";
+    let spec = "rules:\n- from:\n  - source:\n      principals: [cluster.local/ns/x/sa/web, 'spiffe://cluster.local/ns/x/sa/a.b', '*']\n  - source:\n      serviceAccounts: [x/x, stable-sa]\n  to: [{operation: {methods: [GET], paths: [/a, /b*, '*c', '*'], ports: ['8080'], hosts: ['*.Example.com']}}]";
     let (inbound, problems) = policy(spec);
     assert_eq!(problems, [] as [&str; 0]);
     let rule = &inbound.policies[0].rules[0];
     let id = |rest: &str| format!("spiffe://cluster.local/ns/{rest}");
-    assert_eq!(
-        rule.from[0].principals,
-        [id("x/sa/web"), id("x/sa/a.b"), "*".into(), id("x/sa/x"), id("prod/sa/stable-sa")]
-    );
+    assert_eq!(rule.from[0].principals, [id("x/sa/web"), id("x/sa/a.b"), "*".into()]);
+    assert_eq!(rule.from[1].principals, [id("x/sa/x"), id("prod/sa/stable-sa")]);
     use wire::string_match::Kind;
     let paths: Vec<Kind> = rule.to[0].paths.iter().map(|p| p.kind.clone().unwrap()).collect();
     assert_eq!(
