@@ -166,7 +166,8 @@ fn unknown_fields_are_refused_where_they_would_change_what_happens() {
 
 #[test]
 fn all_weights_zero_is_legal() {
-    let zero = route(&json!([{"route": [{"destination": {"host": "prodsvc.prod"}, "weight": 0}]}]));
+    let none = json!({"destination": {"host": "prodsvc.prod"}, "weight": 0});
+    let zero = route(&json!([{"route": [none, none]}]));
     let found = judged(&zero, None, Some(&world(&[service()])));
     assert_eq!((codes(&found.errors), codes(&found.warnings)), (vec![], vec!["no_weight"]));
 }

@@ -29,9 +29,10 @@ fn principals_and_service_accounts_of_one_source_must_both_hold_the_caller() {
         (rules.first().map(|r| r.from[0].principals.clone()), problems)
     };
     let id = "spiffe://cluster.local/ns/x/sa/web".to_owned();
+    let code = "invalid_principal spec.rules[0].from[0].source.serviceAccounts".to_owned();
     assert_eq!(of("'*'", "x/web"), (Some(vec![id.clone()]), vec![]));
     assert_eq!(of("cluster.local/ns/x/sa/web, cluster.local/ns/x/sa/job", "x/web, y/web"), (Some(vec![id]), vec![]));
-    assert_eq!(of("cluster.local/ns/x/sa/web", "y/web"), (None, vec!["invalid_principal".to_owned()]));
+    assert_eq!(of("cluster.local/ns/x/sa/web", "y/web"), (None, vec![code]));
 }
 
 #[test]
