@@ -89,7 +89,9 @@ fn dangling_references_are_reported_with_their_field() {
     assert!(reply.status == 200 || reply.status >= 500, "{reply:?}");
     pair.mesh.write("route.yaml", &route("missing.prod.svc.cluster.local", "v1", "weight: 1"));
     pair.mesh.wait_for_problem(&["missing", "host", "route.yaml"]);
-    pair.mesh.write("route.yaml", &route("server.prod.svc.cluster.local", "v1", "weight: 0"));
+    // A single destination would get everything.
+    let none = "weight: 0\n    - {destination: {host: server.prod.svc.cluster.local}, weight: 0}";
+    pair.mesh.write("route.yaml", &route("server.prod.svc.cluster.local", "v1", none));
     pair.expect(503, "no_weight");
     pair.mesh.write("route.yaml", &route("server.prod.svc.cluster.local", "v1", "weight: 1"));
     pair.expect(200, "");

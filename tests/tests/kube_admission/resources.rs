@@ -92,8 +92,8 @@ pub fn are_refused_by_the_webhook_with_every_field(rig: &Rig) {
     assert!(create(rig, &empty).unwrap_err().contains("empty"));
     // What another one may delegate to, and an explicit 503.
     create(rig, &object("VirtualService", "{http: []}")).unwrap();
-    create(rig, &object("VirtualService", "{hosts: [a], http: [{route: [{destination: {host: a}, weight: 0}]}]}"))
-        .unwrap();
+    let none = "{destination: {host: a}, weight: 0}";
+    create(rig, &object("VirtualService", &format!("{{hosts: [a], http: [{{route: [{none}, {none}]}}]}}"))).unwrap();
 }
 
 /// What names things that are not there yet is told so, and stored; so is whatever Istio would take.
