@@ -223,7 +223,7 @@ pub fn sticky_release(shop: &Shop<'_>) {
     let load = shop.start_load("/");
     shop.release("deployment/catalog", "v2", &[]);
     until("the cookie leads back", STEP, || {
-        let (state, report) = shop.send_under(route(shop), 400, &[]).ok_or_else(|| events(shop))?;
+        let (state, report) = shop.send_under(route(shop), 160, &[]).ok_or_else(|| events(shop))?;
         // The cookie's rule comes first; the second has the weights.
         let rules = state.object["spec"]["http"].as_array().cloned().unwrap_or_default();
         let weights = rules.get(1).ok_or_else(|| events(shop))?;

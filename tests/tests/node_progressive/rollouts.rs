@@ -59,6 +59,10 @@ fn paused(shop: &Shop<'_>, step: u64) {
         if is_paused && status["currentStepIndex"] == step { Ok(()) } else { Err(status.to_string()) }
     });
     until("the route is in force", STEP, || shop.in_force(ROUTE));
+    // The subsets' labels are another resource, with a status of its own.
+    if shop.get(RULE).is_ok() {
+        until("the rule is in force", STEP, || shop.in_force(RULE));
+    }
 }
 
 /// What `kubectl argo rollouts promote` does.

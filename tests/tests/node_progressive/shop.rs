@@ -21,6 +21,7 @@ const IMAGES: &[(&str, &str)] = &[
         r#"args: [http, --name, web, --listen, "[::]:8080"]"#,
     ),
     // Several scenarios at once, in a debug build, on two cores: the same checks and steps, with bounds that fit this.
+    ("periodSeconds: 1\n", "periodSeconds: 1\n          timeoutSeconds: 10\n          failureThreshold: 10\n"),
     ("max: 500\n", "max: 9000\n"),
     ("    interval: 10s\n", "    interval: 25s\n"),
     ("      interval: 20s\n", "      interval: 50s\n"),
