@@ -40,7 +40,9 @@ pub fn by_mirror() -> String {
 /// Who was answered by the new version once stays with it.
 pub fn by_cookie() -> String {
     let analysis = "    stepWeights: [50]\n    sessionAffinity: {cookieName: release, maxAge: 60}\n";
-    format!("{APP}---\n{}", CANARY.replace(STEPS, analysis))
+    // Long enough for all that is asked while the weights stand.
+    let canary = CANARY.replace(STEPS, analysis).replace("    interval: 10s\n", "    interval: 45s\n");
+    format!("{APP}---\n{canary}")
 }
 
 fn phase(shop: &Shop<'_>) -> Result<String, String> {
