@@ -8,8 +8,6 @@ mod condition;
 mod connection;
 mod filter;
 mod rule;
-#[cfg(test)]
-pub(super) mod tests;
 
 use super::Name;
 use super::catalog::Catalog;
@@ -315,3 +313,6 @@ impl<'a> Grants<'a> {
         grants.into_iter().any(|g| g.spec.allows(&kind, &meta.key.namespace, &service.1))
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -118,7 +118,7 @@ fn the_command_line_installs_waits_shows_and_removes_without_a_trace() {
     assert!(code == 1 && said.contains("this mesh runs with --trust-domain cluster.local"), "{said}");
     // Nothing runs Pods here, so waiting must end, and say what it waited for.
     let (code, said) = causeway(&["install", "--apply", "--wait", "--timeout", "2", "--replicas", "1"]);
-    assert!(code == 1 && said.contains("4 definitions established") && said.contains("0/1 control planes"), "{said}");
+    assert!(code == 1 && said.contains("6 definitions established") && said.contains("0/1 control planes"), "{said}");
 
     // As the control plane makes them.
     let labels = json!({"app.kubernetes.io/managed-by": "causeway-control-plane"});
