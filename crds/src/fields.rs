@@ -2,7 +2,7 @@
 
 use crate::gateway;
 use crate::manifest::{Manifest, manifests};
-use crate::support::{Effect, PARTLY, effect, rooted};
+use crate::support::{ELSEWHERE, Effect, PARTLY, effect, rooted};
 use serde_json::Value;
 use std::fmt::Write as _;
 
@@ -39,6 +39,9 @@ fn section(out: &mut String, group: &str, all: &[Manifest]) {
         paths.dedup();
         for path in paths.iter().filter(|p| !p.starts_with("spec.subsets[].trafficPolicy")) {
             let _ = writeln!(out, "| `{path}` | {} |", said(&manifest.kind, path));
+        }
+        for (_, path) in ELSEWHERE.iter().filter(|(kind, _)| *kind == manifest.kind) {
+            let _ = writeln!(out, "| `{path}` | error `unknown_field`: our schema has no such field |");
         }
     }
 }

@@ -263,6 +263,26 @@ pub const PARTLY: &[(&str, &str, &str)] = &[
     ("GRPCRoute", "spec.hostnames[]", "no meaning in a mesh: warning `ignored_hostnames`"),
 ];
 
+/// `(kind, path)` of fields that Istio's or the Gateway API's own schemas have and ours do not, with everything below: each
+/// is an error, `unknown_field`. A test walks their schemas and finds no other.
+pub const ELSEWHERE: &[(&str, &str)] = &[
+    ("AuthorizationPolicy", "spec.rules[].from[].source.notTrustDomains"),
+    ("AuthorizationPolicy", "spec.rules[].from[].source.trustDomains"),
+    ("DestinationRule", "spec.trafficPolicy.connectionPool.http.http2KeepAlive"),
+    ("DestinationRule", "spec.trafficPolicy.loadBalancer.consistentHash.httpCookie.attributes"),
+    ("DestinationRule", "spec.trafficPolicy.loadBalancer.zoneAwareLbSetting"),
+    ("DestinationRule", "spec.trafficPolicy.outlierDetection.outlierDetectionHttpErrorCodes"),
+    ("DestinationRule", "spec.trafficPolicy.portLevelSettings[].connectionPool.http.http2KeepAlive"),
+    ("DestinationRule", "spec.trafficPolicy.portLevelSettings[].loadBalancer.consistentHash.httpCookie.attributes"),
+    ("DestinationRule", "spec.trafficPolicy.portLevelSettings[].loadBalancer.zoneAwareLbSetting"),
+    ("DestinationRule", "spec.trafficPolicy.portLevelSettings[].outlierDetection.outlierDetectionHttpErrorCodes"),
+    ("DestinationRule", "spec.trafficPolicy.retryBudget.budgetInterval"),
+    ("VirtualService", "spec.http[].fault.abort.http2Error"),
+    ("VirtualService", "spec.http[].fault.delay.exponentialDelay"),
+    ("VirtualService", "spec.http[].mirror_percent"),
+    ("VirtualService", "spec.http[].redirect.prefixRewrite"),
+];
+
 /// What it means that the field at `pattern` is set, when it is not implemented.
 ///
 /// The traffic policy of a subset has the same fields as that of the rule, so its paths are read as those.
@@ -270,6 +290,16 @@ pub fn effect(kind: &str, pattern: &str) -> Option<&'static Effect> {
     let pattern = rooted(pattern);
     let mut all = NOT_IMPLEMENTED.iter().chain(crate::gateway::support::NOT_IMPLEMENTED);
     all.find(|(k, p, _)| *k == kind && *p == pattern).map(|(_, _, effect)| effect)
+}
+
+/// Whether the table of all fields says something of a field of another schema than ours, given the leaves of ours.
+pub fn is_told(kind: &str, path: &str, ours: &[String]) -> bool {
+    let path = rooted(path);
+    let holds =
+        |whole: &str| path.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[', '{']));
+    ours.iter().any(|own| rooted(own) == path)
+        || ELSEWHERE.iter().any(|(k, p)| *k == kind && holds(p))
+        || path.match_indices(['.', '[', '{']).any(|(end, _)| effect(kind, &path[..end]).is_some())
 }
 
 /// The path under `spec` of a field that a subset repeats.

@@ -1,6 +1,6 @@
 //! The traffic policy of a DestinationRule.
 
-use crate::common::{Percent, PortSelector};
+use crate::common::PortSelector;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -351,7 +351,8 @@ pub struct ProxyProtocol {
 #[serde(rename_all = "camelCase", default)]
 pub struct RetryBudget {
     /// Share of the requests.
-    pub percent: Option<Percent>,
+    #[schemars(range(min = 0, max = 100))]
+    pub percent: Option<f64>,
     /// Retries that are always allowed.
     pub min_retry_concurrency: Option<u32>,
 }

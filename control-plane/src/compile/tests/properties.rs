@@ -136,7 +136,7 @@ trafficPolicy:
   outlierDetection: {consecutiveGatewayErrors: 2, interval: 1s, baseEjectionTime: x, maxEjectionPercent: 0, latencyPercent: 300}
   tls: {mode: MUTUAL, clientCertificate: /c, sni: Example.com}
   portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: ROUND_ROBIN, warmup: {duration: 30s, minimumPercent: 0.1, aggression: 0.5}}}, {port: {number: 80}}, {}]
-  retryBudget: {percent: {value: 33.3}, minRetryConcurrency: 7}
+  retryBudget: {percent: 33.3, minRetryConcurrency: 7}
 subsets:
 - {name: one, labels: {v: one}, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH, consistentHash: {}}, tls: {mode: SIMPLE, insecureSkipVerify: true}}}";
 

@@ -32,7 +32,7 @@ trafficPolicy:
     tcp: {maxConnections: 5, connectTimeout: 2s, idleTimeout: 1h, maxConnectionDuration: 1m, tcpKeepalive: {probes: 3, time: 10s, interval: 1s}}
     http: {http1MaxPendingRequests: 1, http2MaxRequests: 2, maxRequestsPerConnection: 3, maxRetries: 4, idleTimeout: 5s, maxConcurrentStreams: 6}
   outlierDetection: {consecutive5xxErrors: 3, interval: 1s, baseEjectionTime: 4s, maxEjectionPercent: 0, minHealthPercent: 20, latencyPercent: 300}
-  retryBudget: {percent: {value: 33.3}, minRetryConcurrency: 7}",
+  retryBudget: {percent: 33.3, minRetryConcurrency: 7}",
     );
     let limits = backend.limits.unwrap();
     assert_eq!((limits.max_connections, limits.max_pending, limits.max_requests, limits.max_retries), (5, 1, 2, 4));

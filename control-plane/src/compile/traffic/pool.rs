@@ -81,7 +81,7 @@ pub(super) fn outlier(report: &mut Report<'_>, at: &str, asked: &OutlierDetectio
 }
 
 pub(super) fn budget(asked: &RetryBudget) -> wire::RetryBudget {
-    let percent = asked.percent.as_ref().and_then(|p| p.value).unwrap_or(20.0);
+    let percent = asked.percent.unwrap_or(20.0);
     wire::RetryBudget {
         percent: percent.clamp(0.0, 100.0).round() as u32,
         min_concurrency: asked.min_retry_concurrency.unwrap_or(3),
