@@ -68,6 +68,8 @@ pub struct EndpointState {
     pub http1: Arc<Http1Pool>,
     /// Metric handles.
     pub series: OnceLock<Arc<Series>>,
+    /// Its application has answered once.
+    has_answered: AtomicBool,
     pending: AtomicU32,
     /// f64 bits, microseconds.
     latency: AtomicU64,
@@ -86,6 +88,7 @@ impl EndpointState {
             http2: Http2Pool::default(),
             http1: Arc::default(),
             series: OnceLock::new(),
+            has_answered: AtomicBool::new(false),
             pending: AtomicU32::new(0),
             latency: AtomicU64::new(0f64.to_bits()),
             measured: AtomicU64::new(0),
@@ -108,6 +111,11 @@ impl EndpointState {
             region: String::new(),
             for_zones: Vec::new(),
         })
+    }
+
+    /// Whether its application has answered once.
+    pub fn has_answered(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed)
     }
 
     /// Where to connect.

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::time::Duration;
 
 use causeway_tests::capability::{Need, has};
-use causeway_tests::yaml::Port;
+use causeway_tests::yaml::{self, Port};
 use causeway_tests::{Mesh, Pod, PodSpec, Settings, until};
 
 const PORTS: &[Port<'_>] = &[Port { name: "http", port: 80, target: 8080 }];
@@ -64,6 +64,49 @@ fn an_application_that_is_gone_costs_no_request_while_another_one_is_there() {
     servers[0].stop_apps();
     let reply = client.curl(&["http://server.prod/"]);
     assert_eq!((reply.status, reply.code()), (503, "connect_failed"), "{reply:?}");
+}
+
+#[test]
+fn the_successor_of_the_only_endpoint_is_waited_for() {
+    if !needs() {
+        return;
+    }
+    let mesh = Mesh::start(Settings::default());
+    let cluster = mesh.service("prod", "server", PORTS, &[("app", "server")]);
+    let mut old = server(&mesh, 0).ready();
+    let mut new = mesh.pod(PodSpec::new("prod", "server-1").account("server").label("app", "successor"));
+    new.serve_http("server-1", 8080);
+    let _new = new.ready();
+    let client = mesh.pod(PodSpec::new("dev", "client")).ready();
+    until("the old one answers", Duration::from_secs(20), || {
+        let reply = client.curl(&["http://server.prod/"]);
+        if reply.status == 200 { Ok(()) } else { Err(format!("{reply:?}")) }
+    });
+
+    let stop = mesh.path("scratch/stop").display().to_string();
+    let mut load =
+        client.background("load", &["load", "--url", "http://server.prod/", "--stop-file", &stop, "--pause-ms", "5"]);
+    // A first change, after which the directory is looked at more often.
+    let other = mesh.service("prod", "other", PORTS, &[("app", "other")]);
+    let other = format!("http://{}/", other.ip);
+    until("the other Service is known", Duration::from_secs(20), || {
+        let reply = client.curl(&[&other]);
+        if reply.code() == "no_endpoints" { Ok(()) } else { Err(format!("{reply:?}")) }
+    });
+    // As in a rollout of one replica: the application ends, and what names its successor is on its way.
+    old.stop_apps();
+    let selector = [("app".to_owned(), "successor".to_owned())];
+    let service = yaml::service("prod", "server", (cluster.ip, cluster.ip6), PORTS, &selector);
+    mesh.write("service-prod-server.yaml", &service);
+    until("the new one answers", Duration::from_secs(20), || {
+        let reply = client.curl(&["http://server.prod/"]);
+        if reply.status == 200 { Ok(()) } else { Err(format!("{reply:?}")) }
+    });
+    std::fs::write(&stop, "").unwrap();
+    load.wait(Duration::from_secs(30));
+    let report: serde_json::Value = serde_json::from_str(&load.log()).unwrap();
+    assert_eq!(report["failed"], 0, "{report}");
+    assert!(report["apps"]["server-0"].as_u64() > Some(0) && report["apps"]["server-1"].as_u64() > Some(0), "{report}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use causeway_mesh::balance::outlier::{self, Reason, Standing};
 use causeway_mesh::balance::zone::Place;
 use causeway_mesh::config::{Backend, Endpoint};
+use tokio::sync::Notify;
 
 use super::breaker::Use;
 use super::pickable::{Listed, Pickable, Wanted, due, since, slow};
@@ -33,6 +35,8 @@ pub struct BackendState {
     /// What `held` was made from, to see cheaply that nothing changed.
     source: Mutex<Option<Arc<[Endpoint]>>>,
     pub(super) used: Arc<Use>,
+    /// Told when the configuration lists other endpoints.
+    changed: Notify,
     turn: AtomicU64,
     born: Instant,
     metrics: Option<Arc<Metrics>>,
@@ -124,6 +128,7 @@ impl BackendState {
             held: RwLock::new(held),
             source: Mutex::default(),
             used,
+            changed: Notify::new(),
             turn: AtomicU64::new(0),
             born: clock::now(),
             metrics,
@@ -225,7 +230,25 @@ impl BackendState {
             }
         }
         held.arrange(&self.backend, now, self.born);
+        drop(held);
         *source = Some(Arc::clone(endpoints));
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until there is an endpoint that was not `tried`, at most for `limit`; whether there is one.
+    pub async fn is_replaced(&self, tried: &[Arc<EndpointState>], limit: Duration) -> bool {
+        let replaced = async {
+            loop {
+                let mut changed = pin!(self.changed.notified());
+                // From here on no change is missed.
+                changed.as_mut().enable();
+                if self.endpoints().iter().any(|e| !tried.iter().any(|t| Arc::ptr_eq(t, e))) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(limit, replaced).await.is_ok()
     }
 
     /// An endpoint for the next try, none of `tried`; `hash` is of the request's key, for consistent hash. When all were
@@ -276,6 +299,9 @@ impl BackendState {
 
     /// Notes what a try at an endpoint came to: its latency, and whether it is ejected.
     pub fn ended(&self, state: &Arc<EndpointState>, outcome: Outcome) {
+        if matches!(outcome, Outcome::Answered { .. }) && !state.has_answered() {
+            state.has_answered.store(true, Ordering::Relaxed);
+        }
         match outcome {
             // Whoever fails fast is not to be preferred for it.
             Outcome::Answered { status: 500.., after } => {

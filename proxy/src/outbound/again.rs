@@ -23,11 +23,8 @@ enum Remade {
 }
 
 impl Again {
-    /// The request, and what it takes to make it again where that `may_be_needed`.
-    pub fn prepare(request: Request<Payload>, may_be_needed: bool) -> (Request<Payload>, Option<Self>) {
-        if !may_be_needed {
-            return (request, None);
-        }
+    /// The request, and what it takes to make it again.
+    pub fn prepare(request: Request<Payload>) -> (Request<Payload>, Self) {
         let (parts, body) = request.into_parts();
         let mut head = Request::new(()).into_parts().0;
         (head.method, head.uri) = (parts.method.clone(), parts.uri.clone());
@@ -41,7 +38,7 @@ impl Again {
             // A body that is kept already belongs to somebody else's tries.
             other => (other, Remade::Empty),
         };
-        (Request::from_parts(parts, body), Some(Self { head, body: remade }))
+        (Request::from_parts(parts, body), Self { head, body: remade })
     }
 
     /// None: the body was too long to be kept.

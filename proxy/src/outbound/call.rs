@@ -2,6 +2,7 @@
 //! application has seen it, and as often as its route says.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use causeway_mesh::config::action::Retry;
 use causeway_mesh::config::action::retry::{Cause, Outcome};
@@ -47,6 +48,21 @@ pub struct Call<'c> {
     /// When all tries together end.
     pub until: Option<Instant>,
 }
+
+/// What comes after a try.
+enum Next {
+    /// Another one whatever the route says: no application has seen the request, and there is another endpoint, or a
+    /// connection that was only closing.
+    Elsewhere,
+    /// The same, once an endpoint takes the place of the last one, which has served and is gone: its pod has just ended, and
+    /// the configuration that names its successor is on its way.
+    Awaited,
+    /// What the route says.
+    AsRuled,
+}
+
+/// How long is waited for the successor of the last endpoint.
+const REPLACED: Duration = Duration::from_secs(1);
 
 /// The tries so far.
 #[derive(Default)]
@@ -111,7 +127,7 @@ impl Call<'_> {
         flag: &mut &'static str,
     ) -> Result<Got, Refusal> {
         let rule = self.retry.filter(|rule| rule.attempts > 0 && !again::is_retry(request.headers()));
-        let (mut request, again) = Again::prepare(request, rule.is_some() || backend.reachable() > 1);
+        let (mut request, again) = Again::prepare(request);
         let mut tries = Tries::default();
         loop {
             let Some(state) = tries.next(backend, self.hash) else {
@@ -122,9 +138,13 @@ impl Call<'_> {
             let mut tried = self.attempt(backend, &state, request, self.try_until()).await;
             tries.budget = None;
             let outcome = outcome(&tried);
-            let is_free = tries.note(backend, state, &tried, &outcome);
+            let is_free = match tries.note(backend, state, &tried, &outcome) {
+                Next::Elsewhere => true,
+                Next::Awaited => backend.is_replaced(&tries.tried, self.patience()).await,
+                Next::AsRuled => false,
+            };
             let unsent = tried.as_mut().err().and_then(|failed| failed.unsent.take());
-            let anew = || unsent.map(|unsent| *unsent).or_else(|| again.as_ref()?.request());
+            let anew = || unsent.map(|unsent| *unsent).or_else(|| again.request());
             let next = if is_free {
                 anew()
             } else if let Some(rule) = rule.filter(|rule| rule.covers(&outcome)) {
@@ -138,6 +158,11 @@ impl Call<'_> {
                 (None, Err(failed)) => return Err(failed.refusal),
             }
         }
+    }
+
+    /// How long a request waits for an endpoint where the last one has just gone.
+    fn patience(&self) -> Duration {
+        self.until.map_or(REPLACED, |until| until.saturating_duration_since(Instant::now()).min(REPLACED))
     }
 
     /// When the next try ends.
@@ -249,23 +274,31 @@ impl Tries {
         next
     }
 
-    /// Notes a try. Whether the request may be sent again whatever the route says: no application has seen it, and there
-    /// is another endpoint, or a connection that was only closing.
+    /// Notes a try, and says what comes after it.
     fn note(
         &mut self,
         backend: &BackendState,
         state: Arc<EndpointState>,
         tried: &Result<Got, Failed>,
         outcome: &Outcome,
-    ) -> bool {
+    ) -> Next {
         if tried.as_ref().is_err_and(Failed::was_closing) && self.resent < dial::ATTEMPTS {
             self.resent += 1;
-            return true;
+            return Next::Elsewhere;
         }
         let is_unsent = tried.as_ref().is_err_and(|failed| failed.unsent.is_some());
         let is_unseen = is_unsent || matches!(outcome.cause, Some(Cause::Connect | Cause::Refused));
+        let has_answered = state.has_answered();
         self.tried.push(state);
-        is_unseen && outcome.cause.is_some() && self.tried.len() < dial::ATTEMPTS.min(backend.reachable())
+        if !is_unseen || outcome.cause.is_none() || self.tried.len() >= dial::ATTEMPTS {
+            Next::AsRuled
+        } else if self.tried.len() < backend.reachable() {
+            Next::Elsewhere
+        } else if has_answered {
+            Next::Awaited
+        } else {
+            Next::AsRuled
+        }
     }
 }
 
