@@ -56,7 +56,7 @@ pub struct Parents {
 
 /// Whether it is a route of the Gateway API.
 pub fn is_route(kind: Kind) -> bool {
-    matches!(kind, Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute)
+    Kind::ROUTES.contains(&kind)
 }
 
 /// The parents of every route of the Gateway API that is read.

@@ -77,7 +77,9 @@ pub(super) fn subjects(compiled: &Compiled<'_>) -> Subjects {
             subject.version = content(held);
         }
     }
-    for (key, generation) in resources.refused.iter().filter(|(key, _)| is_ours(key.kind)) {
+    for (key, generation) in
+        resources.refused.iter().filter(|(key, _)| Kind::with_status().any(|kind| kind == key.kind))
+    {
         all.entry(Arc::new(key.clone())).or_default().generation = *generation;
     }
     let full = |name: &Name| super::scope::full(name, compiled.settings);
@@ -102,19 +104,6 @@ pub(super) fn subjects(compiled: &Compiled<'_>) -> Subjects {
         subject.version = version(subject);
     }
     all
-}
-
-/// Whether it is a kind of the user's API.
-fn is_ours(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::VirtualService
-            | Kind::DestinationRule
-            | Kind::AuthorizationPolicy
-            | Kind::PeerAuthentication
-            | Kind::ServiceEntry
-            | Kind::RateLimitPolicy
-    ) || gateway::is_route(kind)
 }
 
 fn put<'a, S: Serialize + 'a>(all: &mut Subjects, resources: impl Iterator<Item = &'a Arc<Custom<S>>>) {

@@ -28,6 +28,26 @@ pub enum Kind {
     ReferenceGrant,
 }
 
+impl Kind {
+    /// Those of our own group.
+    pub const OWN: [Self; 6] = [
+        Self::VirtualService,
+        Self::DestinationRule,
+        Self::AuthorizationPolicy,
+        Self::PeerAuthentication,
+        Self::ServiceEntry,
+        Self::RateLimitPolicy,
+    ];
+
+    /// Routes of the Gateway API.
+    pub const ROUTES: [Self; 4] = [Self::HTTPRoute, Self::GRPCRoute, Self::TCPRoute, Self::TLSRoute];
+
+    /// Kinds of the user's API whose resources have a status.
+    pub fn with_status() -> impl Iterator<Item = Self> {
+        Self::OWN.into_iter().chain(Self::ROUTES)
+    }
+}
+
 /// Names one resource of a source.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {

@@ -85,16 +85,8 @@ impl Statuses {
     /// # Errors
     /// In words, when a list cannot be had. A foreign kind that is not there is none.
     pub async fn read(&mut self) -> Result<HashMap<Key, Written>, String> {
-        let own = [
-            Kind::VirtualService,
-            Kind::DestinationRule,
-            Kind::AuthorizationPolicy,
-            Kind::PeerAuthentication,
-            Kind::ServiceEntry,
-            Kind::RateLimitPolicy,
-        ];
         let mut all = HashMap::new();
-        for (group, kind) in own.into_iter().map(|kind| (OWN_GROUP, kind)).chain(FOREIGN) {
+        for (group, kind) in Kind::OWN.into_iter().map(|kind| (OWN_GROUP, kind)).chain(FOREIGN) {
             let Some(resource) = self.resource(group, kind).await? else { continue };
             let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
             let mut page = ListParams::default().limit(PAGE);

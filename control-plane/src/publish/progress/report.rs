@@ -1,5 +1,6 @@
 //! Progress as replicas tell it to one another.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use causeway_mesh::wire;
@@ -7,20 +8,6 @@ use prost::Message as _;
 
 use super::{Progress, Refusal, Tally};
 use crate::source::{Key, Kind};
-
-/// Kinds by the name that the wire has.
-const KINDS: [(&str, Kind); 10] = [
-    ("VirtualService", Kind::VirtualService),
-    ("DestinationRule", Kind::DestinationRule),
-    ("AuthorizationPolicy", Kind::AuthorizationPolicy),
-    ("PeerAuthentication", Kind::PeerAuthentication),
-    ("ServiceEntry", Kind::ServiceEntry),
-    ("RateLimitPolicy", Kind::RateLimitPolicy),
-    ("HTTPRoute", Kind::HTTPRoute),
-    ("GRPCRoute", Kind::GRPCRoute),
-    ("TCPRoute", Kind::TCPRoute),
-    ("TLSRoute", Kind::TLSRoute),
-];
 
 /// The answer of the replica of this name.
 pub fn to_wire(replica: &str, progress: &Progress) -> wire::ProgressReply {
@@ -37,8 +24,10 @@ pub fn to_wire(replica: &str, progress: &Progress) -> wire::ProgressReply {
 
 /// What an answer says. A kind that is not known here is of a newer version and is passed over.
 pub fn from_wire(reply: wire::ProgressReply) -> Progress {
+    let kinds: BTreeMap<String, Kind> = Kind::with_status().map(|kind| (name(kind), kind)).collect();
+    let tally = |tally: wire::Tally| Some(tally_from_wire(*kinds.get(&tally.kind)?, tally));
     Progress {
-        tallies: reply.tallies.into_iter().filter_map(tally_from_wire).collect(),
+        tallies: reply.tallies.into_iter().filter_map(tally).collect(),
         connected: reply.connected.into_iter().collect(),
     }
 }
@@ -51,7 +40,7 @@ fn tally_to_wire(key: &Key, tally: &Tally) -> wire::Tally {
         message: r.message.clone(),
     };
     wire::Tally {
-        kind: format!("{:?}", key.kind),
+        kind: name(key.kind),
         namespace: key.namespace.clone(),
         name: key.name.clone(),
         group: key.group.clone(),
@@ -64,14 +53,18 @@ fn tally_to_wire(key: &Key, tally: &Tally) -> wire::Tally {
     }
 }
 
-fn tally_from_wire(tally: wire::Tally) -> Option<(Arc<Key>, Tally)> {
-    let (_, kind) = KINDS.into_iter().find(|(name, _)| *name == tally.kind)?;
+/// As the wire has it.
+fn name(kind: Kind) -> String {
+    format!("{kind:?}")
+}
+
+fn tally_from_wire(kind: Kind, tally: wire::Tally) -> (Arc<Key>, Tally) {
     let key = Key { kind, namespace: tally.namespace, name: tally.name, group: tally.group };
     let refusal =
         |r: wire::Refusal| Refusal { workload: r.workload, resource: r.resource, field: r.field, message: r.message };
     let wire::Tally { version, total, acked, settled, behind, refusals, .. } = tally;
     let faults = refusals.into_iter().map(refusal).collect();
-    Some((Arc::new(key), Tally { version, total, acked, settled, behind, faults }))
+    (Arc::new(key), Tally { version, total, acked, settled, behind, faults })
 }
 
 #[cfg(test)]
@@ -81,7 +74,7 @@ mod tests {
     #[test]
     fn what_is_told_is_what_is_read_and_another_progress_has_another_digest() {
         let mut progress = Progress::default();
-        for (number, (_, kind)) in KINDS.into_iter().enumerate() {
+        for (number, kind) in Kind::with_status().enumerate() {
             let key = Key { kind, namespace: "dev".into(), name: format!("r{number}"), group: "causeway.dev".into() };
             let faults = vec![Refusal { workload: "dev/web".into(), field: "f".into(), ..Refusal::default() }];
             let behind = vec!["dev/web".into()];
