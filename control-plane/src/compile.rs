@@ -22,6 +22,7 @@ mod protocol;
 mod routes;
 mod rules;
 mod scope;
+mod selected;
 mod split;
 mod traffic;
 mod virtual_service;

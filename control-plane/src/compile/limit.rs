@@ -1,7 +1,7 @@
 //! RateLimitPolicies as the wire has them. A rule that is not understood limits nothing and is reported: a limit guards
 //! against load, and refusing everybody would be worse than the load.
 
-use super::catalog::selects;
+use super::selected::{Selected, selecting};
 use super::{Settings, duration, matching};
 use crate::index::Resources;
 use crate::problem::{Problem, Severity};
@@ -17,21 +17,10 @@ use std::collections::BTreeMap;
 const SHORTEST: u64 = 1000;
 const LONGEST: u64 = 24 * 3600 * 1000;
 
-/// One policy, ready to be sent to the pods that it selects.
-#[derive(Debug)]
-struct Compiled {
-    key: Key,
-    /// None: every namespace.
-    namespace: Option<String>,
-    /// Labels that the pod must have.
-    labels: BTreeMap<String, String>,
-    limits: Vec<wire::RateLimit>,
-}
-
 /// Every policy, in order of namespace and name.
 #[derive(Debug, Default)]
 pub(super) struct Limits {
-    all: Vec<Compiled>,
+    all: Vec<Selected<Vec<wire::RateLimit>>>,
 }
 
 impl Limits {
@@ -45,7 +34,7 @@ impl Limits {
 
     /// The limits of a pod of `namespace` with these labels.
     pub(super) fn of(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<wire::RateLimit> {
-        self.selecting(namespace, labels).flat_map(|c| c.limits.iter().cloned()).collect()
+        selecting(&self.all, namespace, labels).flat_map(|c| c.what.iter().cloned()).collect()
     }
 
     /// The resources that [`Limits::of`] is made from.
@@ -54,21 +43,15 @@ impl Limits {
         namespace: &'a str,
         labels: &'a BTreeMap<String, String>,
     ) -> impl Iterator<Item = &'a Key> {
-        self.selecting(namespace, labels).map(|c| &c.key)
-    }
-
-    fn selecting<'a>(
-        &'a self,
-        namespace: &'a str,
-        labels: &'a BTreeMap<String, String>,
-    ) -> impl Iterator<Item = &'a Compiled> {
-        let holds =
-            move |c: &&Compiled| c.namespace.as_deref().is_none_or(|n| n == namespace) && selects(&c.labels, labels);
-        self.all.iter().filter(holds)
+        selecting(&self.all, namespace, labels).map(|c| &c.key)
     }
 }
 
-fn compiled(policy: &RateLimitPolicy, settings: &Settings, problems: &mut Vec<Problem>) -> Compiled {
+fn compiled(
+    policy: &RateLimitPolicy,
+    settings: &Settings,
+    problems: &mut Vec<Problem>,
+) -> Selected<Vec<wire::RateLimit>> {
     let (meta, spec) = (&policy.meta, &policy.spec);
     let rules = spec.rules.iter().enumerate();
     let limits = rules.filter_map(|(index, rule)| {
@@ -78,12 +61,9 @@ fn compiled(policy: &RateLimitPolicy, settings: &Settings, problems: &mut Vec<Pr
         }
         limit(&meta.key, index, rule).map_err(|wrong| problems.push(wrong.problem(policy, &path))).ok()
     });
-    Compiled {
-        key: meta.key.clone(),
-        namespace: (meta.key.namespace != settings.root_namespace).then(|| meta.key.namespace.clone()),
-        labels: spec.selector.as_ref().map(|s| s.match_labels.clone()).unwrap_or_default(),
-        limits: limits.collect(),
-    }
+    let limits = limits.collect();
+    let labels = spec.selector.as_ref().map(|s| s.match_labels.clone()).unwrap_or_default();
+    Selected::new(meta, labels, limits, settings)
 }
 
 /// Why a rule cannot be used.

@@ -2,9 +2,9 @@
 //! matches, in a DENY policy it matches without the part that is not understood.
 
 use super::Settings;
-use super::catalog::selects;
 use super::matching::is_token;
 use super::principal::{self, Accounts};
+use super::selected::{Selected, selecting};
 use crate::index::Resources;
 use crate::problem::{Problem, Severity};
 use crate::source::Key;
@@ -13,21 +13,10 @@ use causeway_crds::authorization_policy::{Action, From, Operation, Rule, To};
 use causeway_mesh::wire;
 use std::collections::BTreeMap;
 
-/// One policy, ready to be sent to the pods that it selects.
-#[derive(Debug)]
-struct Compiled {
-    key: Key,
-    /// None: every namespace.
-    namespace: Option<String>,
-    /// Labels that the pod must have.
-    labels: BTreeMap<String, String>,
-    policy: wire::Policy,
-}
-
 /// Every policy, in order of namespace and name.
 #[derive(Debug, Default)]
 pub(super) struct Policies {
-    all: Vec<Compiled>,
+    all: Vec<Selected<wire::Policy>>,
 }
 
 /// A part of a rule that cannot be used, already reported.
@@ -51,7 +40,7 @@ impl Policies {
 
     /// The policies that select a pod of `namespace` with these labels.
     pub(super) fn of(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<wire::Policy> {
-        self.selecting(namespace, labels).map(|c| c.policy.clone()).collect()
+        selecting(&self.all, namespace, labels).map(|c| c.what.clone()).collect()
     }
 
     /// The resources that [`Policies::of`] is made from.
@@ -60,21 +49,11 @@ impl Policies {
         namespace: &'a str,
         labels: &'a BTreeMap<String, String>,
     ) -> impl Iterator<Item = &'a Key> {
-        self.selecting(namespace, labels).map(|c| &c.key)
-    }
-
-    fn selecting<'a>(
-        &'a self,
-        namespace: &'a str,
-        labels: &'a BTreeMap<String, String>,
-    ) -> impl Iterator<Item = &'a Compiled> {
-        let holds =
-            move |c: &&Compiled| c.namespace.as_deref().is_none_or(|n| n == namespace) && selects(&c.labels, labels);
-        self.all.iter().filter(holds)
+        selecting(&self.all, namespace, labels).map(|c| &c.key)
     }
 }
 
-fn compiled(policy: &AuthorizationPolicy, settings: &Settings, problems: &mut Vec<Problem>) -> Compiled {
+fn compiled(policy: &AuthorizationPolicy, settings: &Settings, problems: &mut Vec<Problem>) -> Selected<wire::Policy> {
     let (meta, spec) = (&policy.meta, &policy.spec);
     // CUSTOM asks somebody else; nobody can be asked, so what it selects is denied.
     let is_allow = matches!(spec.action, None | Some(Action::Allow));
@@ -95,12 +74,8 @@ fn compiled(policy: &AuthorizationPolicy, settings: &Settings, problems: &mut Ve
     let labels =
         spec.selector.as_ref().filter(|_| is_selector_known).map(|s| s.match_labels.clone()).unwrap_or_default();
     let verdict = if is_allow { wire::Verdict::Allow } else { wire::Verdict::Deny };
-    Compiled {
-        key: meta.key.clone(),
-        namespace: (meta.key.namespace != settings.root_namespace).then(|| meta.key.namespace.clone()),
-        labels,
-        policy: wire::Policy { name: meta.key.path(), verdict: verdict.into(), rules },
-    }
+    let what = wire::Policy { name: meta.key.path(), verdict: verdict.into(), rules };
+    Selected::new(meta, labels, what, settings)
 }
 
 struct Maker<'a> {
