@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::Write;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use causeway_tests::ports::free_port;
 
 /// The ports that the README names.
 const PORTS: [&str; 10] = ["15010", "15014", "15006", "8080", "15002", "15030", "15031", "15001", "15000", "15020"];
@@ -37,7 +38,7 @@ fn the_quick_start_of_the_readme_works() {
         assert!(script.contains(command), "{script}");
         script = script.replace(command, in_full);
     }
-    for (named, free) in PORTS.iter().zip(free_ports()) {
+    for (named, free) in PORTS.iter().map(|named| (named, free_port())) {
         script = script.replace(&format!(":{named}"), &format!(":{free}"));
         script = script.replace(&format!("http.server {named}"), &format!("http.server {free}"));
         mesh = mesh.replace(&format!("port: {named}"), &format!("port: {free}"));
@@ -86,9 +87,4 @@ fn programs(home: &Path) {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         std::fs::set_permissions(&file, mode).unwrap();
     }
-}
-
-fn free_ports() -> Vec<u16> {
-    let held: Vec<_> = PORTS.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    held.iter().map(|l| l.local_addr().unwrap().port()).collect()
 }

@@ -1,10 +1,11 @@
 //! A control plane and two proxies on loopback, with a client's proxy in `dev` and an application's in `prod`.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
 use causeway_tests::binaries::binary;
+use causeway_tests::ports::free_port;
 use causeway_tests::process::run;
 use causeway_tests::{Process, until};
 
@@ -103,10 +104,9 @@ fn ready(url: &str) -> Result<(), String> {
     if answer.code == Some(0) { Ok(()) } else { Err(answer.stdout + &answer.stderr) }
 }
 
-/// Addresses of loopback that were free a moment ago, all different.
+/// Addresses of loopback that are free, all different.
 fn free_ports<const N: usize>() -> [SocketAddr; N] {
-    let listeners: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap())
+    std::array::from_fn(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())))
 }
 
 /// On one machine there is no network of pods: the endpoint is the inbound listener of the application's proxy.

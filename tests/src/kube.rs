@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-pub use api_server::{ApiServer, free_port};
+pub use api_server::ApiServer;
 pub use cluster::Cluster;
 pub use inside::{Inside, Load};
 pub use node::{Families, Node};

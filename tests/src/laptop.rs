@@ -1,13 +1,12 @@
 //! A mesh on loopback with explicit listeners and no redirection: no root, no namespaces, any Unix.
 
-use std::collections::BTreeSet;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use crate::binaries::binary;
 use crate::poll::until;
+use crate::ports::free_port;
 use crate::process::{Output, Process, run};
 
 /// A control plane on a directory, and proxies with explicit listeners, all on 127.0.0.1.
@@ -16,7 +15,6 @@ pub struct Laptop {
     processes: Vec<Process>,
     control_plane: u16,
     admin: u16,
-    handed_out: BTreeSet<u16>,
     directory: tempfile::TempDir,
 }
 
@@ -38,9 +36,8 @@ impl Laptop {
     pub fn start(yaml: &str, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("temporary directory");
         std::fs::create_dir(directory.path().join("source")).expect("source");
-        let mut this =
-            Self { processes: Vec::new(), control_plane: 0, admin: 0, handed_out: BTreeSet::new(), directory };
-        (this.control_plane, this.admin) = (this.port(), this.port());
+        let mut this = Self { processes: Vec::new(), control_plane: 0, admin: 0, directory };
+        (this.control_plane, this.admin) = (free_port(), free_port());
         this.write("mesh.yaml", yaml);
         let mut command = Command::new(binary("causeway-control-plane"));
         command
@@ -52,17 +49,6 @@ impl Laptop {
         this.keep("control-plane", &mut command);
         this.wait_for(this.admin, "/readyz");
         this
-    }
-
-    /// A port that nobody uses now.
-    pub fn port(&mut self) -> u16 {
-        loop {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-            let port = listener.local_addr().expect("its address").port();
-            if self.handed_out.insert(port) {
-                return port;
-            }
-        }
     }
 
     /// Writes a file of the source, all at once.
@@ -91,8 +77,8 @@ impl Laptop {
     }
 
     /// Reserves the ports of a proxy, so that YAML can name them before it runs.
-    pub fn side(&mut self) -> Side {
-        Side { outbound: self.port(), inbound: self.port(), health: self.port(), admin: self.port() }
+    pub fn side(&self) -> Side {
+        Side { outbound: free_port(), inbound: free_port(), health: free_port(), admin: free_port() }
     }
 
     /// Starts the proxy of `namespace/pod` and waits until it is ready; `app` is where its application listens.

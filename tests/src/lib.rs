@@ -21,6 +21,7 @@ pub mod mesh;
 pub mod net;
 pub mod pod;
 pub mod poll;
+pub mod ports;
 pub mod process;
 pub mod progressive;
 pub mod yaml;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use causeway_tests::binaries::binary;
 use causeway_tests::capability::{Need, has};
-use causeway_tests::kube::{ApiServer, Cluster, free_port};
+use causeway_tests::kube::{ApiServer, Cluster};
+use causeway_tests::ports::free_port;
 use causeway_tests::process::{Process, run};
 use causeway_tests::{eventually, until};
 use serde::Deserialize as _;

@@ -8,6 +8,7 @@ use causeway_tests::binaries::binary;
 use causeway_tests::capability::{Need, has};
 use causeway_tests::laptop::{Laptop, Side};
 use causeway_tests::pod::Reply;
+use causeway_tests::ports::free_port;
 use causeway_tests::process::run;
 use causeway_tests::until;
 use serde_json::Value;
@@ -62,9 +63,9 @@ fn office(flags: &[&str]) -> Office {
          {destination: {host: greeter, subset: b}, weight: 3}\n".to_owned(),
     ];
     laptop.write("mesh.yaml", &text.concat());
-    let tcp = laptop.port();
+    let tcp = free_port();
     for (name, side, greeter) in [("one", one, greet_one), ("two", two, greet_two)] {
-        let (http, greet) = (laptop.port(), laptop.port());
+        let (http, greet) = (free_port(), free_port());
         laptop.app(&format!("http-{name}"), &["http", "--name", name, "--listen", &format!("127.0.0.1:{http}")]);
         laptop.app(&format!("greet-{name}"), &["tcp-greet", "--name", name, "--listen", &format!("127.0.0.1:{greet}")]);
         let second = format!("127.0.0.1:{}=127.0.0.1:{greet}", greeter.inbound);
@@ -154,7 +155,7 @@ fn what_the_mesh_does_not_know_is_refused_with_the_reason() {
     let refused = closed.through(&["http://192.0.2.7:8080/"]);
     assert_eq!((refused.status, refused.code()), (403, "egress_denied"), "{refused:?}");
     let mut open = office(&[]);
-    let port = open.laptop.port();
+    let port = free_port();
     open.laptop.app("outside", &["http", "--name", "outside", "--listen", &format!("127.0.0.1:{port}")]);
     let own = open.through(&[&format!("http://localhost:{port}/headers")]);
     assert!(own.status >= 400 && !own.code().is_empty(), "the proxy's own host is no destination: {own:?}");

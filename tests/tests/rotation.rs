@@ -9,6 +9,7 @@ use causeway_tests::binaries::binary;
 use causeway_tests::capability::{Need, has};
 use causeway_tests::certs::Authority;
 use causeway_tests::laptop::{Laptop, Side};
+use causeway_tests::ports::free_port;
 use causeway_tests::{Process, until};
 use serde_json::Value;
 
@@ -19,7 +20,7 @@ fn start(ca: &Path) -> (Laptop, Side, Side) {
     let file = |name: &str| ca.join(name).display().to_string();
     let flags = ["--ca-cert", &file("ca.crt"), "--ca-key", &file("ca.key"), "--leaf-ttl", "20s"];
     let mut laptop = Laptop::start("", &flags);
-    let (web, shop, app) = (laptop.side(), laptop.side(), laptop.port());
+    let (web, shop, app) = (laptop.side(), laptop.side(), free_port());
     let pod = |namespace: &str, name: &str| {
         format!(
             "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: {namespace}, labels: {{app: {name}, \

@@ -1,10 +1,8 @@
 //! An API server with an etcd of its own, on free ports of loopback; nothing of a node, no root needed.
 
-use std::net::TcpListener;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use super::cluster::Cluster;
@@ -12,6 +10,7 @@ use super::guard::Guard;
 use super::pki::Pki;
 use super::program;
 use crate::poll::until;
+use crate::ports::free_port;
 use crate::process::Process;
 
 /// Services' addresses in this cluster.
@@ -216,18 +215,4 @@ pub(super) fn controller_flags(pki: &Pki, kubeconfig: &Path) -> Vec<String> {
 
 fn url(ports: Ports) -> String {
     format!("https://127.0.0.1:{}", ports.server)
-}
-
-/// A port that nobody listens on, below those that the kernel gives to outgoing connections: else a client that keeps
-/// trying a stopped server could be given the very port and keep the server from coming back.
-pub fn free_port() -> u16 {
-    const FIRST: u16 = 20_000;
-    const COUNT: u16 = 12_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Each test process begins elsewhere.
-    let offset = u16::try_from(std::process::id().wrapping_mul(37) % u32::from(COUNT)).expect("below COUNT");
-    (0..COUNT)
-        .map(|_| FIRST + offset.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("a free port")
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use causeway_tests::binaries::binary;
-use causeway_tests::kube::{ApiServer, Cluster, free_port};
+use causeway_tests::kube::{ApiServer, Cluster};
+use causeway_tests::ports::free_port;
 use causeway_tests::process::Process;
 use causeway_tests::until;
 use serde_json::{Value, json};

@@ -9,7 +9,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use causeway_tests::binaries::binary;
-use causeway_tests::kube::{ApiServer, free_port};
+use causeway_tests::kube::ApiServer;
+use causeway_tests::ports::free_port;
 use causeway_tests::process::run;
 use causeway_tests::{Process, until};
 use serde_json::Value;

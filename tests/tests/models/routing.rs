@@ -75,15 +75,18 @@ fn merged<'w>(world: &'w World, question: &Question, consumer: bool) -> Vec<Rank
             let host = of.hosts.iter().filter_map(|h| host(h, of.namespace, question.service)).max()?;
             let ranked = |(index, http)| Ranked { of, number, host, index, http };
             let routes = of.http.iter().enumerate().map(ranked);
-            Some(routes.filter(|r| is_about(r.http, question) && takes_effect(world, question, r)).collect())
+            Some(routes.filter(|r| is_about(r.http, question)).collect())
         })
         .collect();
     let mut merged = Vec::new();
     loop {
         lists.retain(|l: &Vec<Ranked<'_>>| !l.is_empty());
-        let Some(first) = lists.iter_mut().min_by_key(|l| rank(&l[0], question)) else { return merged };
+        let Some(first) = lists.iter_mut().min_by_key(|l| rank(&l[0], question)) else { break };
         merged.push(first.remove(0));
     }
+    // Only now: which route comes before which does not hang on what exists at the moment.
+    merged.retain(|r| takes_effect(world, question, r));
+    merged
 }
 
 /// A route whose matches are all for other clients, ports or gateways is none of this client's.
