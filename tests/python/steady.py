@@ -1,12 +1,14 @@
 """Steady traffic for some seconds: HTTP over kept connections on twenty routes, and a WebSocket and a gRPC stream that
-begin at the start and must last. `host seconds`; prints one JSON object: how often each route, configuration, subset and
-application answered together, what failed, and how many messages came back on each stream.
+begin at the start and must last. `host seconds [proxy-port]`, with an explicit proxy on loopback where one is named;
+prints one JSON object: how often each route, configuration, subset and application answered together, what failed, and
+how many messages came back on each stream.
 """
 
 import collections
 import http.client
 import json
 import queue
+import socket
 import sys
 import threading
 import time
@@ -16,6 +18,7 @@ import grpc
 from websockets.sync.client import connect
 
 host, seconds = sys.argv[1], float(sys.argv[2])
+proxy = ("127.0.0.1", int(sys.argv[3])) if sys.argv[3:] else None
 until = time.monotonic() + seconds
 tally, failures, streams = collections.Counter(), collections.Counter(), collections.Counter()
 lock = threading.Lock()
@@ -29,8 +32,8 @@ def requests(worker):
         route, number, begun = number % 20, number + 7, time.monotonic()
         try:
             if connection is None:
-                connection = http.client.HTTPConnection(host, 80, timeout=15)
-            connection.request("GET", f"/r/{route}/x")
+                connection = http.client.HTTPConnection(*(proxy or (host, 80)), timeout=15)
+            connection.request("GET", f"/r/{route}/x", headers={"host": host})
             answer = connection.getresponse()
             answer.read()
             seen = [route] + [answer.headers.get(h, "?") for h in ("x-config", "x-subset", "x-app")]
@@ -48,7 +51,8 @@ def requests(worker):
 
 
 def websocket():
-    with connect(f"ws://{host}:8765/r/3/ws", proxy=None, open_timeout=15) as connection:
+    way = socket.create_connection(proxy or (host, 8765))
+    with connect(f"ws://{host}:8765/r/3/ws", sock=way, proxy=None, open_timeout=15) as connection:
         connection.recv(timeout=10)
         while time.monotonic() < until:
             connection.send(text := str(streams["websocket"]))
@@ -58,7 +62,8 @@ def websocket():
 
 
 def grpc_stream():
-    channel = grpc.insecure_channel(f"{host}:50051", options=[("grpc.enable_http_proxy", 0)])
+    to, at = f"{host}:50051", "{}:{}".format(*proxy) if proxy else f"{host}:50051"
+    channel = grpc.insecure_channel(at, options=[("grpc.enable_http_proxy", 0), ("grpc.default_authority", to)])
     outgoing = queue.Queue()
     both = channel.stream_stream("/test.Kinds/Both")(iter(outgoing.get, None), wait_for_ready=True)
     while time.monotonic() < until:

@@ -2,7 +2,9 @@
 //! one file, so that each number stands for one configuration; every answer says which one it was routed by.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout, missing_docs)]
 
-use std::collections::BTreeSet;
+#[path = "continuous_change/plan.rs"]
+mod plan;
+
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -10,23 +12,16 @@ use causeway_tests::capability::{Need, has, python};
 use causeway_tests::process::run;
 use causeway_tests::yaml::{self, Port};
 use causeway_tests::{Mesh, Pod, PodSpec, Settings, until};
-use serde_json::Value;
+use plan::{PODS, Plan, ROUTES, SECONDS, subset, weights};
 
 const PORTS: &[Port<'_>] = &[
     Port { name: "http", port: 80, target: 8080 },
     Port { name: "http-ws", port: 8765, target: 8765 },
     Port { name: "grpc", port: 50051, target: 50051 },
 ];
-const ROUTES: u64 = 20;
-const PODS: u64 = 4;
 const EVERY: Duration = Duration::from_millis(100);
-const SECONDS: u64 = 60;
-
-/// The weights of the two subsets of a route in a configuration.
-fn weights(config: u64, route: u64) -> [u64; 2] {
-    let first = [0, 100, 50, 10, 90][((config + route) % 5) as usize];
-    [first, 100 - first]
-}
+/// One file is one change: readiness too is exactly that of the configuration.
+const PLAN: Plan = Plan { side: |_, config, pod| side(config, pod), is_ready, slack: 0 };
 
 /// Which of the two subsets a pod is in.
 fn side(config: u64, pod: u64) -> u64 {
@@ -38,13 +33,8 @@ fn is_ready(config: u64, pod: u64) -> bool {
     !config.is_multiple_of(3) || (config / 3) % PODS != pod
 }
 
-/// Each configuration has subsets of its own. (Where a name stays and its labels change, a request that was routed before
-/// the change may go to a pod that joined with it: endpoints are always the newest that are known.)
-fn subset(config: u64, side: u64) -> String {
-    format!("g{config}-{side}")
-}
-
-/// Everything that changes, as one file.
+/// Everything that changes, as one file. (Where a subset's name stays and its labels change, a request that was routed
+/// before the change may go to a pod that joined with it: endpoints are always the newest that are known.)
 fn configuration(config: u64, pods: &[Pod]) -> String {
     let [one, other] = [0, 1].map(|s| subset(config, s));
     let mut text = format!(
@@ -79,19 +69,6 @@ fn configuration(config: u64, pods: &[Pod]) -> String {
         let _ = write!(text, "---\n{pod}");
     }
     text
-}
-
-/// What is wrong with an answer that claims to be of a configuration.
-fn fault(route: u64, config: &str, by: &str, app: &str, last: u64) -> Option<String> {
-    let Some(config) = config.parse().ok().filter(|c| *c <= last) else { return Some("no configuration".to_owned()) };
-    let Some(side) = [0, 1].into_iter().find(|s| subset(config, *s) == by) else {
-        return Some("its subset".to_owned());
-    };
-    let pod: u64 = app.strip_prefix("shop-").and_then(|n| n.parse().ok()).unwrap_or(PODS);
-    if weights(config, route)[side as usize] == 0 {
-        return Some("a weight of 0".to_owned());
-    }
-    (self::side(config, pod) != side || !is_ready(config, pod)).then(|| "its endpoint".to_owned())
 }
 
 fn stage() -> (Mesh, Vec<Pod>, Pod) {
@@ -148,31 +125,5 @@ fn every_answer_is_of_a_configuration_that_existed_and_none_fails() {
         }
         traffic.join().unwrap()
     });
-    let (mut served, mut wrong) = (0, Vec::new());
-    let mut configurations = BTreeSet::new();
-    for answer in said["answers"].as_array().unwrap() {
-        let text = |at: usize| answer[at].as_str().unwrap();
-        served += answer[4].as_u64().unwrap();
-        configurations.insert(text(1).to_owned());
-        if let Some(fault) = fault(answer[0].as_u64().unwrap(), text(1), text(2), text(3), last) {
-            wrong.push(format!("{answer}: {fault}"));
-        }
-    }
-    println!(
-        "{served} answers by {} of {last} configurations, streams {}, slowest {} ms",
-        configurations.len(),
-        said["streams"],
-        said["slowest_ms"]
-    );
-    assert_eq!(said["failures"], Value::Object(serde_json::Map::default()), "no request and no stream fails");
-    assert!(
-        wrong.is_empty(),
-        "{} kinds of answers of no configuration: {:#?}",
-        wrong.len(),
-        &wrong[..wrong.len().min(10)]
-    );
-    assert!(served > 1_000 && configurations.len() > 40, "{served} answers by {} configurations", configurations.len());
-    for stream in ["websocket", "grpc"] {
-        assert!(said["streams"][stream].as_u64() > Some(SECONDS), "{stream}: {}", said["streams"]);
-    }
+    PLAN.judge(&said, last);
 }
