@@ -64,12 +64,9 @@ for _ in $(seq 200); do
   ip netns exec "$SERVER_NS" curl -sf -o /dev/null http://127.0.0.1:15014/readyz && break
   sleep 0.05
 done
-if [ -x "${BENCH:-}/netns.sh" ]; then
-  "$BENCH/netns.sh" redirect 15001 15006
-else
-  ip netns exec "$CLIENT_NS" "$bin/causeway-proxy" redirect --apply
-  ip netns exec "$SERVER_NS" "$bin/causeway-proxy" redirect --apply --exclude-inbound-ports 15010
-fi
+# Our own rules, whatever the rig has: a proxy is not ready while they are not there.
+ip netns exec "$CLIENT_NS" "$bin/causeway-proxy" redirect --apply --proxy-uid "$PROXY_UID"
+ip netns exec "$SERVER_NS" "$bin/causeway-proxy" redirect --apply --proxy-uid "$PROXY_UID" --exclude-inbound-ports 15010
 cp run/state/trust-bundle.pem run/bundle.pem
 proxy() { # proxy NAME NAMESPACE ACCOUNT
   "$bin/causeway-control-plane" token --state run/state "dev/$3" --pod "$3" > "run/$3.token"
