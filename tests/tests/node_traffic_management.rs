@@ -1,0 +1,82 @@
+//! Traffic management as a user of a cluster has it: `kubectl apply`, `kubectl wait --for=condition=Programmed`, and the
+//! very next request of an injected pod is treated as written. The scenarios share one node and each has a Service of its
+//! own; they take turns, since some of them measure. `CAUSEWAY_SCENARIO=cors,slow` runs those whose names hold one of
+//! these words.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a suite"
+)]
+
+#[path = "node_traffic_management/acting.rs"]
+mod acting;
+#[path = "node_traffic_management/balancing.rs"]
+mod balancing;
+#[path = "node_traffic_management/limits.rs"]
+mod limits;
+#[path = "node_traffic_management/matching.rs"]
+mod matching;
+#[path = "node_traffic_management/resilience.rs"]
+mod resilience;
+#[path = "node_traffic_management/sharing.rs"]
+mod sharing;
+#[path = "node_traffic_management/stage.rs"]
+mod stage;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use causeway_tests::capability::{NODE, has};
+use stage::Stage;
+
+/// A name and what is done.
+type Scenario = (&'static str, fn(&Stage));
+
+/// The last one adds a pod.
+const SCENARIOS: &[Scenario] = &[
+    ("each condition of a match decides", matching::each_condition_decides),
+    ("redirects and direct answers", acting::redirects_and_answers),
+    ("rewrites and changes of headers", acting::rewrites_and_headers),
+    ("cors", acting::cors),
+    ("faults: delay and abort", acting::faults),
+    ("mirrors", acting::mirrors),
+    ("a deleted route is gone", acting::deleted),
+    ("timeouts", resilience::timeouts),
+    ("retries", resilience::retries),
+    ("connect failures", resilience::connect_failures),
+    ("outliers are ejected and return", resilience::outliers),
+    ("a sticky split moves nobody back", sharing::sticky),
+    ("a consumer namespace pins its version", sharing::pinned),
+    ("round robin and least request", balancing::least_request),
+    ("consistent hash by header and by cookie", balancing::consistent_hash),
+    ("circuit: requests", limits::requests),
+    ("circuit: pending", limits::pending),
+    ("circuit: connections for bytes", limits::connections),
+    ("rate limit", limits::rate),
+    ("slow start", balancing::slow_start),
+];
+
+#[test]
+fn what_is_applied_and_programmed_holds_for_the_next_request() {
+    if !has(NODE) {
+        return;
+    }
+    let wanted = std::env::var("CAUSEWAY_SCENARIO").unwrap_or_default();
+    let wanted = |name: &str| wanted.split(',').any(|word| name.contains(word));
+    let stage = Stage::set();
+    let _told = stage.node.told(&["dev", "qa", "prod"]);
+    // None needs what another did, so one that fails does not hide the others.
+    let mut failed = Vec::new();
+    for (name, scenario) in SCENARIOS.iter().filter(|(name, _)| wanted(name)) {
+        let begun = Instant::now();
+        println!("== {name}");
+        if catch_unwind(AssertUnwindSafe(|| scenario(&stage))).is_err() {
+            failed.push(name);
+        }
+        println!("   done in {:.1} s", begun.elapsed().as_secs_f64());
+    }
+    assert!(failed.is_empty(), "failed: {failed:?}; what each said stands above");
+}
