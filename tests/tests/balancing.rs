@@ -2,11 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a suite")]
 
 #[path = "balancing/stage.rs"]
+#[allow(dead_code, reason = "the other suites use more of it")]
 mod stage;
 
 use std::collections::BTreeSet;
 
-use causeway_tests::until;
+use causeway_tests::{Pod, until};
 use stage::{LIMIT, Stage, can_run};
 
 #[test]
@@ -33,6 +34,7 @@ fn requests_are_balanced_as_the_destination_rule_says() {
 
     hashed(&stage);
     by_cookie(&stage);
+    by_source_address(&stage);
 }
 
 fn simple(stage: &Stage, asked: &str, shown: &str) {
@@ -85,6 +87,33 @@ fn by_cookie(stage: &Stage) {
         reached.insert(first.body);
     }
     assert!(reached.len() > 1, "{reached:?}");
+}
+
+/// Pods of one ServiceAccount are told from each other, and what one sends goes to one server, however much that is.
+/// Sizes of a table that we do not have are named, and move nobody.
+fn by_source_address(stage: &Stage) {
+    let clients: Vec<Pod> = (0..5).map(|n| stage.client(&format!("other-{n}"), "a")).collect();
+    let reached = |key: &str, number: u32| {
+        let pool = format!("connectionPool: {{http: {{http2MaxRequests: {number}}}}}");
+        let policy = format!("{{loadBalancer: {{consistentHash: {{{key}}}}}, {pool}}}");
+        stage.rule(&policy, |b| b["limits"]["requests"] == number);
+        let each = clients.iter().map(|client| {
+            until("the client sticks to one server", LIMIT, || {
+                let report = stage::load(client, "/slow/5", &["--requests", "60", "--concurrency", "12"]);
+                let apps: Vec<String> = stage::counts(&report).into_keys().collect();
+                if let [one] = &*apps { Ok(one.clone()) } else { Err(report.to_string()) }
+            })
+        });
+        each.collect::<Vec<String>>()
+    };
+    let bare = reached("useSourceIp: true", 1004);
+    assert!(bare.iter().collect::<BTreeSet<_>>().len() > 1, "{bare:?}");
+    assert_eq!(reached("useSourceIp: true, minimumRingSize: 4096", 1005), bare);
+    stage.mesh.wait_for_problem(&["not implemented", "consistentHash.minimumRingSize"]);
+    assert_eq!(reached("useSourceIp: true, ringHash: {minimumRingSize: 1}", 1006), bare);
+    stage.mesh.wait_for_problem(&["not implemented", "consistentHash.ringHash"]);
+    assert_eq!(reached("useSourceIp: true, maglev: {tableSize: 65537}", 1007), bare);
+    stage.mesh.wait_for_problem(&["not implemented", "consistentHash.maglev"]);
 }
 
 #[test]

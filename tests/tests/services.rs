@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use causeway_tests::capability::{Need, has};
+use causeway_tests::net::NODE_IP;
 use causeway_tests::pod::Reply;
+use causeway_tests::process::run;
 use causeway_tests::yaml::Port;
 use causeway_tests::{Mesh, Pod, PodSpec, Settings, until};
 
@@ -196,4 +198,86 @@ fn pods_that_are_not_ready_are_used_where_the_service_publishes_them() {
     stage.until("nothing is ready", &[&url], |r| r.code() == "no_endpoints");
     stage.service("prod", "web", &spec("publishNotReadyAddresses: true,"));
     stage.until("it is used all the same", &[&url], |r| r.header("x-app") == "web-0");
+}
+
+/// A Service's address at every node and that of its load balancer, each as kube-proxy leads it to the pods.
+#[test]
+fn addresses_of_nodes_and_load_balancers_are_left_alone() {
+    if !needs() {
+        return;
+    }
+    let stage = stage(1);
+    let cluster = stage.mesh.cluster_address("prod", "web");
+    stage.service(
+        "prod",
+        "web",
+        &format!(
+            "type: LoadBalancer, clusterIP: {}, externalIPs: [192.0.2.11], selector: {{app: web}}, ports: [{{name: http, \
+             port: 80, targetPort: 8080, nodePort: 30080}}]}}\nstatus: {{loadBalancer: {{ingress: [{{ip: 192.0.2.10}}]}}",
+            cluster.ip
+        ),
+    );
+    stage.mesh.write(
+        "routes.yaml",
+        "apiVersion: causeway.dev/v1alpha1\nkind: VirtualService\nmetadata: {name: web, namespace: prod}\nspec:\n  hosts: \
+         [web]\n  http:\n  - route: [{destination: {host: web}}]\n    headers: {response: {set: {x-routed: 'yes'}}}\n",
+    );
+    lead_outside_addresses(&stage);
+    let by_cluster = format!("http://{}/", cluster.ip);
+    stage.until("the routes hold", &[&by_cluster], |r| r.header("x-routed") == "yes");
+    let outside =
+        [format!("http://{NODE_IP}:30080/"), "http://192.0.2.10/".to_owned(), "http://192.0.2.11/".to_owned()];
+    let (plain, named) = (["connection_security_policy=\"none\""], ["-H", "Host: web.prod.svc.cluster.local"]);
+    // They lead past the caller's proxy, so what arrives is plain text: refused, where a pod does not accept that.
+    for url in &outside {
+        let reply = stage.client.curl(&[url]);
+        assert_eq!((reply.status, reply.code()), (403, "plaintext_refused"), "{url}: {reply:?}");
+    }
+    stage.mesh.write(
+        "authentication.yaml",
+        "apiVersion: causeway.dev/v1alpha1\nkind: PeerAuthentication\nmetadata: {name: web, namespace: prod}\nspec: {mtls: \
+         {mode: PERMISSIVE}}\n",
+    );
+    stage.until("plain text is accepted", &[&outside[0]], |r| r.status == 200);
+    for url in &outside {
+        let before = stage.pods[0].metric("istio_requests_total", &plain);
+        for arguments in [&[url.as_str()][..], &[&named[..], &[url]].concat()] {
+            let reply = stage.client.curl(arguments);
+            assert_eq!((reply.header("x-app"), reply.header("x-routed")), ("web-0", ""), "{arguments:?}: {reply:?}");
+        }
+        assert_eq!(stage.pods[0].metric("istio_requests_total", &plain) - before, 2.0, "{url}: in plain text");
+    }
+
+    // They are destinations that the mesh does not know: egress decides.
+    stage.mesh.write(
+        "namespace.yaml",
+        "apiVersion: v1\nkind: Namespace\nmetadata: {name: dev, labels: {causeway.dev/egress: deny}}\n",
+    );
+    for url in &outside {
+        stage.until("egress is denied", &[url], |r| (r.status, r.code()) == (403, "egress_denied"));
+    }
+    assert_eq!(stage.client.curl(&[&by_cluster]).header("x-routed"), "yes");
+    stage.mesh.write(
+        "entry.yaml",
+        "apiVersion: causeway.dev/v1alpha1\nkind: ServiceEntry\nmetadata: {name: balancer, namespace: dev}\nspec: {hosts: \
+         [web.example.test], addresses: [192.0.2.10], resolution: NONE, ports: [{number: 80, name: http}]}\n",
+    );
+    let opened = stage.until("the one that is named is open", &[&outside[1]], |r| r.status == 200);
+    assert_eq!((opened.header("x-app"), opened.header("x-routed")), ("web-0", ""), "{opened:?}");
+    for url in [&outside[0], &outside[2]] {
+        assert_eq!(stage.client.curl(&[url]).code(), "egress_denied", "{url}");
+    }
+}
+
+/// What kube-proxy does for the Service on the node: its rules lead to the pod, and answers come back the same way.
+fn lead_outside_addresses(stage: &Stage) {
+    let to = format!("dnat to {}:8080", stage.pods[0].net().ip);
+    let rules = format!(
+        "table ip services {{\n chain prerouting {{ type nat hook prerouting priority dstnat;\n  ip daddr {NODE_IP} tcp dport \
+         30080 {to}\n  ip daddr {{ 192.0.2.10, 192.0.2.11 }} tcp dport 80 {to}\n }}\n chain postrouting {{ type nat hook \
+         postrouting priority srcnat;\n  ct status dnat masquerade\n }}\n}}\n"
+    );
+    let file = stage.mesh.path("scratch/services.nft");
+    std::fs::write(&file, rules).unwrap();
+    run(stage.mesh.node().namespace().command("nft").arg("-f").arg(&file)).ok();
 }

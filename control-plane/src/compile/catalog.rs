@@ -250,9 +250,14 @@ impl Catalog {
                     TargetPort::Number(number) => *number,
                     TargetPort::Name(name) => *pod.ports.get(name)?,
                 };
+                let mut endpoint = self.endpoint(pod, address, number);
+                if service.prefers_near && !endpoint.zone.is_empty() {
+                    // What the controller of EndpointSlices would hint at.
+                    endpoint.for_zones = vec![endpoint.zone.clone()];
+                }
                 let member = Member {
                     address,
-                    endpoint: self.endpoint(pod, address, number),
+                    endpoint,
                     pod: Some(Arc::clone(pod)),
                     hostname: hostname(pod),
                     ready: pod.ready || service.publish_not_ready,

@@ -88,6 +88,10 @@ fn service(service: k8s::Service, meta: Meta) -> Service {
         ports: ports.collect(),
         publish_not_ready: spec.publish_not_ready_addresses.unwrap_or_default(),
         sticks_to_client: spec.session_affinity.as_deref() == Some("ClientIP"),
+        prefers_near: matches!(
+            spec.traffic_distribution.as_deref(),
+            Some("PreferClose" | "PreferSameZone" | "PreferSameNode")
+        ),
     }
 }
 

@@ -169,5 +169,6 @@ fn stand_in(namespace: String, name: String) -> Service {
         ports: vec![port],
         publish_not_ready: false,
         sticks_to_client: false,
+        prefers_near: false,
     }
 }

@@ -13,7 +13,10 @@ pub struct Place<'p> {
     pub for_zones: &'p [String],
 }
 
-/// How near each endpoint is, 0 the nearest.
+/// How many tiers there can be.
+pub const TIERS: usize = 3;
+
+/// How near each endpoint is, 0 the nearest; below [`TIERS`].
 ///
 /// Hints are followed where every endpoint has some and one names the own zone: what is hinted for other zones is then
 /// one tier further. By preference: own zone, own region, anywhere. Where nothing is known all are equally near.

@@ -14,7 +14,7 @@ use causeway_mesh::config::{Backend, Endpoint};
 use tokio::sync::Notify;
 
 use super::breaker::Use;
-use super::pickable::{Listed, Pickable, Wanted, due, since, slow};
+use super::pickable::{Listed, Pickable, Turns, Wanted, due, since, slow};
 use super::{EndpointState, Outcome};
 use crate::clock;
 use crate::metrics::Metrics;
@@ -37,7 +37,7 @@ pub struct BackendState {
     pub(super) used: Arc<Use>,
     /// Told when the configuration lists other endpoints.
     changed: Notify,
-    turn: AtomicU64,
+    turns: Turns,
     born: Instant,
     metrics: Option<Arc<Metrics>>,
     /// TLS to endpoints outside of the mesh.
@@ -129,7 +129,8 @@ impl BackendState {
             source: Mutex::default(),
             used,
             changed: Notify::new(),
-            turn: AtomicU64::new(0),
+            // Were all to begin with the first, many proxies that each ask once would all ask that one.
+            turns: std::array::from_fn(|_| AtomicU64::new(clock::draw() >> 1)),
             born: clock::now(),
             metrics,
             origination: Origination::default(),
@@ -142,6 +143,7 @@ impl BackendState {
     pub fn counted(backend: Arc<Backend>, metrics: Arc<Metrics>, before: Option<&Self>) -> Self {
         let Some(before) = before else { return Self::with(backend, Arc::default(), Some(metrics)) };
         let mut state = Self::with(backend, Arc::clone(&before.used), Some(metrics));
+        state.turns = before.turns.each_ref().map(|turn| AtomicU64::new(turn.load(Ordering::Relaxed)));
         let (old, new) = (&before.backend, &state.backend);
         if old.plaintext == new.plaintext && old.tls == new.tls && old.protocol == new.protocol {
             // Times of ejections are counted from here.
@@ -256,7 +258,7 @@ impl BackendState {
     /// identity.
     pub fn choose(&self, tried: &[Arc<EndpointState>], hash: Option<u64>) -> Option<Arc<EndpointState>> {
         let pick = self.pick();
-        let wanted = Wanted { backend: &self.backend, tried, hash, turn: &self.turn };
+        let wanted = Wanted { backend: &self.backend, tried, hash, turns: &self.turns };
         match pick.choose(wanted) {
             None if !tried.is_empty() => self.rest().into_iter().find(|e| !tried.iter().any(|t| Arc::ptr_eq(t, e))),
             chosen => chosen,

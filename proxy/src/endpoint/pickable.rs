@@ -28,6 +28,8 @@ pub(super) struct Pickable {
 }
 
 struct Tier {
+    /// How near it is, 0 the nearest.
+    level: u8,
     members: Vec<Member>,
     ring: Option<hash::Ring>,
     /// Up to which draw in `[0, 1)` a request goes here.
@@ -55,9 +57,11 @@ pub(super) struct Wanted<'w> {
     pub(super) tried: &'w [Arc<EndpointState>],
     /// Of the request's key, for consistent hash.
     pub(super) hash: Option<u64>,
-    /// Counts choices, for round robin.
-    pub(super) turn: &'w AtomicU64,
+    pub(super) turns: &'w Turns,
 }
+
+/// Counts choices of each tier, for round robin: were they counted together, one tier's would take the turns of another's.
+pub(super) type Turns = [AtomicU64; zone::TIERS];
 
 impl Wanted<'_> {
     fn was_tried(&self, state: &Arc<EndpointState>) -> bool {
@@ -99,13 +103,13 @@ impl Pickable {
             };
             (used.map(member).collect(), indices.len())
         };
-        let found: Vec<(Vec<Member>, usize)> = levels.into_iter().map(of_level).collect();
+        let found: Vec<(Vec<Member>, usize)> = levels.iter().map(|level| of_level(*level)).collect();
         let counts: Vec<(usize, usize)> = found.iter().map(|(members, all)| (members.len(), *all)).collect();
         let len = counts.iter().map(|(used, _)| used).sum();
         let mut until = 0.0;
-        let tiers = found.into_iter().zip(zone::parts(&counts)).map(|((members, _), part)| {
+        let tiers = levels.into_iter().zip(found).zip(zone::parts(&counts)).map(|((level, (members, _)), part)| {
             until += part;
-            Tier::new(backend, members, until)
+            Tier::new(backend, level, members, until)
         });
         Self { tiers: tiers.collect(), len }
     }
@@ -128,25 +132,26 @@ impl Pickable {
         let (before, from) = self.tiers.split_at(first);
         let mut tiers = from.iter().chain(before);
         let chosen = tiers.find_map(|tier| tier.choose(wanted))?;
-        if wanted.hash.is_none()
-            && let Some(next) = tiers.next()
-            && let Some(other) = next.choose(wanted)
-            && zone::is_overloaded(chosen.pending(), || other.pending())
-        {
-            return Some(other);
+        if wanted.hash.is_some() {
+            return Some(chosen);
         }
-        Some(chosen)
+        let mut other = None;
+        let is_overloaded = zone::is_overloaded(chosen.pending(), || {
+            other = tiers.next().and_then(|next| next.choose(wanted));
+            other.as_ref().map_or(u32::MAX, |other| other.pending())
+        });
+        other.filter(|_| is_overloaded).or(Some(chosen))
     }
 }
 
 impl Tier {
-    fn new(backend: &Backend, members: Vec<Member>, until: f64) -> Self {
+    fn new(backend: &Backend, level: u8, members: Vec<Member>, until: f64) -> Self {
         let is_hashed = matches!(backend.load_balancing.algorithm, Algorithm::ConsistentHash { .. });
         let names: Vec<String> =
             if is_hashed { members.iter().map(|m| m.state.address().to_string()).collect() } else { Vec::new() };
         let ring = is_hashed.then(|| hash::Ring::new(names.iter().map(String::as_bytes)));
         let has_probation = members.iter().any(|m| m.on_probation);
-        Self { members, ring, until, has_probation }
+        Self { level, members, ring, until, has_probation }
     }
 
     fn choose(&self, wanted: Wanted<'_>) -> Option<Arc<EndpointState>> {
@@ -157,7 +162,7 @@ impl Tier {
             return Some(found);
         }
         if wanted.tried.is_empty() && !self.has_probation {
-            let index = among(self.members.len(), |i| &self.members[i].state, wanted)?;
+            let index = self.among(self.members.len(), |i| &self.members[i].state, wanted)?;
             return Some(Arc::clone(&self.members[index].state));
         }
         self.choose_among_left(wanted)
@@ -175,7 +180,7 @@ impl Tier {
         }
         // Where all that are left are on probation and busy, they are better than nothing.
         let of = if sound.is_empty() { left } else { sound };
-        let index = among(of.len(), |i| &of[i].state, wanted)?;
+        let index = self.among(of.len(), |i| &of[i].state, wanted)?;
         Some(Arc::clone(&of[index].state))
     }
 
@@ -195,6 +200,26 @@ impl Tier {
         let found = &self.members[ring.pick(key, is_fit)?].state;
         (!wanted.was_tried(found)).then(|| Arc::clone(found))
     }
+
+    /// One of `len` endpoints by the backend's algorithm.
+    fn among<'s>(&self, len: usize, at: impl Fn(usize) -> &'s Arc<EndpointState>, wanted: Wanted<'_>) -> Option<usize> {
+        let rules = &wanted.backend.load_balancing;
+        let slow_start = rules.slow_start.as_ref();
+        let takes_part = |i: usize| slow_start.is_none() || turn::takes_part(share(slow_start, at(i)), clock::draw());
+        let by_cost = |cost: &dyn Fn(&EndpointState) -> f64| {
+            let cost = |i: usize| if takes_part(i) { cost(at(i)) } else { f64::INFINITY };
+            balance::choose(len, clock::draw(), clock::draw(), cost)
+        };
+        match rules.algorithm {
+            Algorithm::PeakEwma => by_cost(&|state| balance::cost(state.load())),
+            Algorithm::LeastRequest => by_cost(&|state| f64::from(state.pending())),
+            Algorithm::RoundRobin => {
+                let turns = &wanted.turns[usize::from(self.level)];
+                turn::next(len, turns.fetch_add(1, Ordering::Relaxed), takes_part)
+            }
+            Algorithm::Random | Algorithm::ConsistentHash { .. } => by_cost(&|_| 0.0),
+        }
+    }
 }
 
 /// The share of a new endpoint.
@@ -202,22 +227,6 @@ fn share(slow_start: Option<&SlowStart>, state: &EndpointState) -> f64 {
     match slow_start {
         None => 1.0,
         Some(_) => turn::share(slow_start, state.micros() / 1000),
-    }
-}
-
-/// One of `len` endpoints by the backend's algorithm.
-fn among<'s>(len: usize, at: impl Fn(usize) -> &'s Arc<EndpointState>, wanted: Wanted<'_>) -> Option<usize> {
-    let rules = &wanted.backend.load_balancing;
-    let slow_start = rules.slow_start.as_ref();
-    let takes_part = |i: usize| slow_start.is_none() || turn::takes_part(share(slow_start, at(i)), clock::draw());
-    let by_cost = |cost: &dyn Fn(&EndpointState) -> f64| {
-        balance::choose(len, clock::draw(), clock::draw(), |i| if takes_part(i) { cost(at(i)) } else { f64::INFINITY })
-    };
-    match rules.algorithm {
-        Algorithm::PeakEwma => by_cost(&|state| balance::cost(state.load())),
-        Algorithm::LeastRequest => by_cost(&|state| f64::from(state.pending())),
-        Algorithm::RoundRobin => turn::next(len, wanted.turn.fetch_add(1, Ordering::Relaxed), takes_part),
-        Algorithm::Random | Algorithm::ConsistentHash { .. } => by_cost(&|_| 0.0),
     }
 }
 

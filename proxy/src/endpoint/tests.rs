@@ -347,6 +347,23 @@ fn near_endpoints_are_preferred_and_what_they_cannot_take_spills_over() {
 }
 
 #[test]
+fn turns_go_round_in_each_zone_whatever_the_others_get() {
+    let backend = with(|b| {
+        b.load_balancing.zones = Zones::Prefer;
+        b.load_balancing.algorithm = Algorithm::RoundRobin;
+    });
+    backend.stand_at("a", "");
+    let in_zone = |n, zone: &str| Endpoint { zone: zone.into(), ..endpoint(n, None) };
+    backend.update(&(1..).zip(["a", "a", "b", "b"]).map(|(n, z)| in_zone(n, z)).collect(), |_| false);
+    assert_eq!(chosen(&backend, 40), [20, 20, 0, 0]);
+    // Queues so long that every choice looks at the other zone, too.
+    let near: Vec<_> = backend.endpoints()[..2].iter().flat_map(|e| (0..9).map(|_| e.begin())).collect();
+    assert_eq!(chosen(&backend, 40), [0, 0, 20, 20]);
+    drop(near);
+    assert_eq!(chosen(&backend, 40), [20, 20, 0, 0]);
+}
+
+#[test]
 fn a_new_endpoint_gets_less_for_a_while() {
     let slow_start = SlowStart { window: Duration::from_secs(600), min_percent: 10, aggression: 1.0 };
     let backend = with(|b| {

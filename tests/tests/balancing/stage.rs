@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use causeway_tests::capability::{Need, has};
+use causeway_tests::mesh::Cluster;
 use causeway_tests::yaml::Port;
 use causeway_tests::{Mesh, Pod, PodSpec, Settings, until};
 use serde_json::Value;
@@ -23,18 +24,25 @@ pub fn can_run() -> bool {
 pub struct Stage {
     pub client: Pod,
     pub servers: Vec<Pod>,
+    /// Of the Service.
+    pub cluster: Cluster,
     pub mesh: Mesh,
 }
 
 impl Stage {
-    /// `server-0` and so on, in these zones and with more flags each for the application.
+    /// `server-0` and so on, in these zones and with more flags each for the application; the client is in zone `a`.
     pub fn set(servers: &[(&str, &[&str])]) -> Self {
+        Self::set_around("a", servers)
+    }
+
+    /// As [`Self::set`], the client in `place`. A place is `ZONE`, `REGION/ZONE` or nothing.
+    pub fn set_around(place: &str, servers: &[(&str, &[&str])]) -> Self {
         let mesh = Mesh::start(Settings::default());
-        mesh.service("prod", "server", PORTS, &[("app", "server")]);
-        let client = mesh.pod(in_zone(PodSpec::new("dev", "client"), "a"));
+        let cluster = mesh.service("prod", "server", PORTS, &[("app", "server")]);
+        let client = mesh.pod(in_zone(PodSpec::new("dev", "client"), place));
         let servers = servers.iter().enumerate().map(|(n, (zone, flags))| server(&mesh, n, zone, flags));
         let servers = servers.collect::<Vec<Pod>>().into_iter().map(Pod::ready).collect::<Vec<Pod>>();
-        let stage = Self { client: client.ready(), servers, mesh };
+        let stage = Self { client: client.ready(), servers, cluster, mesh };
         let want = stage.servers.len();
         until("every server answers", LIMIT, || {
             let report = stage.load("/", &["--requests", "60", "--concurrency", "4"]);
@@ -49,10 +57,14 @@ impl Stage {
         self.servers.push(pod.ready());
     }
 
+    /// One more client, in `place`, with the ServiceAccount of the first.
+    pub fn client(&self, name: &str, place: &str) -> Pod {
+        self.mesh.pod(in_zone(PodSpec::new("dev", name).account("client"), place)).ready()
+    }
+
     /// `causeway-test-app load` of the client.
     pub fn load(&self, path: &str, arguments: &[&str]) -> Value {
-        let url = format!("http://server.prod{path}");
-        self.client.client(&[&["load", "--url", &url], arguments].concat())
+        load(&self.client, path, arguments)
     }
 
     /// Requests by the name of who answered: a server, or the code of the proxy's refusal.
@@ -86,6 +98,12 @@ impl Stage {
     }
 }
 
+/// `causeway-test-app load` of any client.
+pub fn load(client: &Pod, path: &str, arguments: &[&str]) -> Value {
+    let url = format!("http://server.prod{path}");
+    client.client(&[&["load", "--url", &url], arguments].concat())
+}
+
 /// How an endpoint stands, by the name of its pod.
 pub fn standing(backend: &Value, pod: &str) -> String {
     let endpoints = backend["endpoints"].as_array().cloned().unwrap_or_default();
@@ -93,8 +111,10 @@ pub fn standing(backend: &Value, pod: &str) -> String {
     format!("{} {}", endpoint["standing"].as_str().unwrap_or("?"), endpoint["reason"].as_str().unwrap_or("-"))
 }
 
-fn in_zone(spec: PodSpec, zone: &str) -> PodSpec {
-    if zone.is_empty() { spec } else { spec.label("topology.kubernetes.io/zone", zone) }
+fn in_zone(spec: PodSpec, place: &str) -> PodSpec {
+    let (region, zone) = place.split_once('/').unwrap_or(("", place));
+    let labels = [("topology.kubernetes.io/region", region), ("topology.kubernetes.io/zone", zone)];
+    labels.iter().filter(|(_, value)| !value.is_empty()).fold(spec, |spec, (name, value)| spec.label(name, value))
 }
 
 fn server(mesh: &Mesh, number: usize, zone: &str, flags: &[&str]) -> Pod {

@@ -207,3 +207,13 @@ fn zones_come_from_slices_where_pods_do_not_say_and_hints_are_passed_on() {
     let workload = model.workload(&Client { pod: "stable".into(), ..client("prod") });
     assert_eq!(workload.zone, "eu-1");
 }
+
+#[test]
+fn a_service_without_slices_that_prefers_what_is_close_hints_at_the_zone_of_each_pod() {
+    let pods = prodsvc().replace("labels: {", "labels: {topology.kubernetes.io/zone: a, ");
+    let hints = |text: &str| model(text).endpoints("prodsvc.prod:80").unwrap().endpoints[0].for_zones.clone();
+    assert!(hints(&pods).is_empty());
+    let near = pods.replace("spec: {clusterIP", "spec: {trafficDistribution: PreferClose, clusterIP");
+    assert_ne!(near, pods);
+    assert_eq!(hints(&near), ["a"]);
+}

@@ -66,6 +66,10 @@ fn every_algorithm_is_known_by_its_name() {
     assert_eq!(hash.algorithm(), Algorithm::ConsistentHash);
     use wire::hash_key::Kind;
     let cookie = wire::Cookie { name: "c".into(), path: String::new(), ttl_s: Some(2) };
+    assert_eq!(hash.hash_balance_percent, 0, "bounded");
+    // One proxy has one such key: a bound would send its requests everywhere.
+    assert_eq!(of("consistentHash: {useSourceIp: true}").unwrap().hash_balance_percent, u32::MAX);
+    assert_eq!(of("consistentHash: {useSourceIp: true, httpHeaderName: x}").unwrap().hash_balance_percent, 0);
     let kinds: Vec<_> = hash.hash.into_iter().filter_map(|k| k.kind).collect();
     assert_eq!(kinds, [Kind::Cookie(cookie), Kind::SourceIdentity(true)]);
     assert_eq!(of("localityLbSetting: {enabled: true}").unwrap().zones(), Zones::Prefer);

@@ -21,6 +21,10 @@ pub(super) fn balancing(report: &mut Report<'_>, at: &str, asked: &LoadBalancer)
         if !found.hash.is_empty() {
             found.algorithm = Algorithm::ConsistentHash.into();
         }
+        // All that one proxy sends has this key, so a bound by load would only tear apart what is to stay together.
+        if matches!(&*found.hash, [wire::HashKey { kind: Some(hash_key::Kind::SourceAddress(_)) }]) {
+            found.hash_balance_percent = u32::MAX;
+        }
     }
     if let Some(locality) = &asked.locality_lb_setting {
         let zones = if locality.enabled == Some(false) { Zones::Off } else { Zones::Prefer };
