@@ -54,7 +54,8 @@ const SCENARIOS: &[Scenario] = &[
     ("consistent hash by header and by cookie", balancing::consistent_hash),
     ("circuit: requests", limits::requests),
     ("circuit: pending", limits::pending),
-    ("circuit: connections for bytes", limits::connections),
+    ("circuit: connections for requests", limits::connections),
+    ("circuit: connections for bytes", limits::connections_for_bytes),
     ("rate limit", limits::rate),
     ("slow start", balancing::slow_start),
 ];

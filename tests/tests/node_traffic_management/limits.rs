@@ -20,18 +20,22 @@ fn refused(report: &Value) -> u64 {
     refused
 }
 
-fn counted(stage: &Stage, limit: &str) -> f64 {
-    stage.metric("causeway_circuit_open_total", &["circuit.prod", &format!("limit=\"{limit}\"")])
+fn counted(stage: &Stage, service: &str, limit: &str) -> f64 {
+    stage.metric("causeway_circuit_open_total", &[&format!("{service}.prod"), &format!("limit=\"{limit}\"")])
 }
 
 pub fn requests(stage: &Stage) {
     let many = ["--requests", "40", "--concurrency", "10"];
     assert_eq!(refused(&stage.load("circuit/slow/300", &many)), 0, "without a limit");
     stage.rule("circuit", "{connectionPool: {http: {http2MaxRequests: 4}}}");
-    let before = counted(stage, "requests");
+    let before = counted(stage, "circuit", "requests");
     let over = refused(&stage.load("circuit/slow/300", &many));
     assert!(over > 0);
-    assert!(counted(stage, "requests") - before >= over as f64, "{before} {}", counted(stage, "requests"));
+    assert!(
+        counted(stage, "circuit", "requests") - before >= over as f64,
+        "{before} {}",
+        counted(stage, "circuit", "requests")
+    );
     let within = stage.load("circuit/slow/50", &["--requests", "40", "--concurrency", "4"]);
     assert_eq!(refused(&within), 0, "what is within it is not refused: {within}");
 }
@@ -42,28 +46,50 @@ pub fn pending(stage: &Stage) {
         "circuit",
         "{connectionPool: {tcp: {maxConnections: 1}, http: {maxConcurrentStreams: 1, http1MaxPendingRequests: 1}}}",
     );
-    let before = counted(stage, "pending");
+    let before = counted(stage, "circuit", "pending");
     let over = refused(&stage.load("circuit/slow/200", &["--requests", "60", "--concurrency", "12"]));
-    assert!(over > 0 && counted(stage, "pending") > before, "{over} {before} {}", counted(stage, "pending"));
+    assert!(
+        over > 0 && counted(stage, "circuit", "pending") > before,
+        "{over} {before} {}",
+        counted(stage, "circuit", "pending")
+    );
     let calm = stage.load("circuit/", &["--requests", "40", "--concurrency", "2"]);
     assert_eq!(refused(&calm), 0, "{calm}");
 }
 
-/// Two connections for bytes may be open, for three seconds; the third is closed at once.
+/// One connection to each of three endpoints, one request at a time on it: the others wait for a second, and not longer.
 pub fn connections(stage: &Stage) {
-    stage.rule("circuit", "{connectionPool: {tcp: {maxConnections: 2, maxConnectionDuration: 3s}}}");
-    let before = counted(stage, "connections");
+    let load = || stage.load("crowded/slow/2500", &["--requests", "9", "--concurrency", "9"]);
+    let before = counted(stage, "crowded", "connections");
+    stage.rule(
+        "crowded",
+        "{connectionPool: {tcp: {maxConnections: 1, connectTimeout: 1s}, http: {maxConcurrentStreams: 1}}}",
+    );
+    let report = load();
+    let over = refused(&report);
+    assert!((1..=6).contains(&over) && counted(stage, "crowded", "connections") - before >= over as f64, "{report}");
+    stage.rule("crowded", "{connectionPool: {tcp: {maxConnections: 9}, http: {maxConcurrentStreams: 1}}}");
+    let report = load();
+    assert_eq!(refused(&report), 0, "{report}");
+}
+
+/// Two connections for bytes may be open, for five seconds; the third is closed at once.
+pub fn connections_for_bytes(stage: &Stage) {
+    stage.rule("circuit", "{connectionPool: {tcp: {maxConnections: 2, maxConnectionDuration: 5s}}}");
+    let before = counted(stage, "circuit", "connections");
     let mut held: Vec<Process> = (0..2).map(|number| talk_in_background(stage, number)).collect();
-    until("the third is closed", SOON, || {
-        let third = talk(stage);
-        if third["bytes"] == 0 { Ok(()) } else { Err(third.to_string()) }
+    until("both are open", SOON, || {
+        let backend = stage.backend("circuit.prod:9000");
+        if backend["in_use"]["connections"] == 2 { Ok(()) } else { Err(backend.to_string()) }
     });
-    assert!(counted(stage, "connections") > before);
+    let third = talk(stage);
+    assert_eq!(third["bytes"], 0, "{third}");
+    assert!(counted(stage, "circuit", "connections") > before);
     for process in &mut held {
         process.wait(SOON);
         let report: Value = serde_json::from_str(&process.log()).unwrap();
         let lived = report["total_ms"].as_u64().unwrap();
-        assert!(report["bytes"].as_u64() > Some(0) && (2500..9000).contains(&lived), "{report}");
+        assert!(report["bytes"].as_u64() > Some(0) && (4500..12_000).contains(&lived), "{report}");
     }
     until("there is room again", SOON, || {
         let next = talk(stage);

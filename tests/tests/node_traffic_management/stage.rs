@@ -48,6 +48,7 @@ const SERVICES: &[(&str, &str)] = &[
     ("pinned", "app: web"),
     ("hashed", "app: web"),
     ("circuit", "app: web"),
+    ("crowded", "app: web"),
     ("limited", "version: v1"),
     ("queued", "queued: \"yes\""),
     ("warm", "warm: \"yes\""),
@@ -118,6 +119,13 @@ impl Stage {
     pub fn received(&self, version: usize, key: &str) -> Vec<Value> {
         let reply = self.versions[version - 1].curl(&[&format!("http://127.0.0.1:8080/tally/{key}")]);
         reply.json().as_array().cloned().unwrap_or_default()
+    }
+
+    /// The client's view of a backend, `circuit.prod:9000`: the page of its proxy that `kubectl port-forward` leads to.
+    pub fn backend(&self, name: &str) -> Value {
+        let view = self.client.curl(&["http://127.0.0.1:15000/backends"]).json();
+        let all = view["backends"].as_array().cloned().unwrap_or_default();
+        all.into_iter().find(|b| b["name"] == name).unwrap_or_default()
     }
 
     /// The sum of the client's samples of a metric whose line contains all of `labels`.
