@@ -160,6 +160,8 @@ pub(super) fn rank(found: &wire::Match) -> PathRank {
     use wire::string_match::Kind;
     match found.path.as_ref().and_then(|p| p.kind.as_ref()) {
         Some(Kind::Exact(_)) => PathRank::Exact,
+        // Every path has it, so it asks nothing, whichever API writes it.
+        Some(Kind::Prefix(prefix) | Kind::PathPrefix(prefix)) if prefix.is_empty() || prefix == "/" => PathRank::None,
         Some(Kind::Prefix(prefix) | Kind::PathPrefix(prefix)) => PathRank::Prefix(prefix.len()),
         Some(_) => PathRank::Regex,
         None => PathRank::None,

@@ -45,7 +45,8 @@ impl Picked<'_> {
             host_length: self.from.host_length,
             path: matching::rank(found),
             method: !found.method.is_empty() || found.method_match.is_some(),
-            headers: found.headers.len(),
+            // The Gateway API writes the authority as a match on the header Host.
+            headers: found.headers.len() + usize::from(found.authority.is_some()),
             queries: found.queries.len(),
             created: meta.created,
             name: format!("{}#{}", meta.key.path(), meta.key.group),

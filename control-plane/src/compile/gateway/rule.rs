@@ -22,8 +22,11 @@ struct Rule {
     retry: Option<Retry>,
 }
 
-/// The rules of an HTTPRoute.
+/// The rules of an HTTPRoute. Where there is none the standard puts one that takes every request; an API server writes it
+/// into the route, a file does not.
 pub(super) fn http(lowering: &mut Lowering<'_>, rules: &[HTTPRouteRule]) -> Vec<HttpRule> {
+    let standing_in = [HTTPRouteRule::default()];
+    let rules = if rules.is_empty() { &standing_in } else { rules };
     let rule = |(index, rule): (usize, &HTTPRouteRule)| {
         let is_prefix = |kind: Option<&str>| kind.is_none_or(|k| k == "PathPrefix");
         // No match at all stands for the prefix `/`.
@@ -46,7 +49,7 @@ pub(super) fn http(lowering: &mut Lowering<'_>, rules: &[HTTPRouteRule]) -> Vec<
     rules.iter().enumerate().filter_map(rule).collect()
 }
 
-/// The rules of a GRPCRoute. Without any it takes every call, and has nowhere to send it.
+/// The rules of a GRPCRoute. Without any it takes no call: the standard puts nothing in their place.
 pub(super) fn grpc(lowering: &mut Lowering<'_>, rules: &[GRPCRouteRule]) -> Vec<HttpRule> {
     let rule = |(index, rule): (usize, &GRPCRouteRule)| {
         let rule = Rule {

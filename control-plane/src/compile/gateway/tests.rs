@@ -3,6 +3,7 @@
 
 mod conditions;
 mod filters;
+mod precedence;
 mod references;
 
 use crate::compile::tests::{client, found, model, pod, service, shares, split_of};
