@@ -25,6 +25,11 @@ lock = threading.Lock()
 slowest = 0.0
 
 
+def at(begun):
+    """From when to when, in seconds since the start, something failed."""
+    return f"{begun - until + seconds:.1f}-{time.monotonic() - until + seconds:.1f} s"
+
+
 def requests(worker):
     global slowest
     connection, number = None, worker
@@ -42,11 +47,11 @@ def requests(worker):
                 if answer.status == 200:
                     tally[json.dumps(seen)] += 1
                 else:
-                    failures[f"{answer.status} {answer.headers.get('causeway-error')} {seen}"] += 1
+                    failures[f"{answer.status} {answer.headers.get('causeway-error')} {seen} {at(begun)}"] += 1
         except Exception as error:
             connection = None
             with lock:
-                failures[repr(error)] += 1
+                failures[f"{error!r} {at(begun)}"] += 1
         time.sleep(0.004)
 
 
