@@ -11,12 +11,16 @@
     reason = "a suite"
 )]
 
+#[path = "models/gateway.rs"]
+mod gateway;
 #[path = "models/policy.rs"]
 mod policy;
 #[path = "models/product.rs"]
 mod product;
 #[path = "models/routing.rs"]
 mod routing;
+#[path = "models/standard.rs"]
+mod standard;
 #[path = "models/world.rs"]
 mod world;
 

@@ -7,7 +7,7 @@ use causeway_control_plane::compile::{Client, Model, Settings, compile};
 use causeway_control_plane::index::Index;
 use causeway_control_plane::source::{Event, directory};
 use causeway_mesh::config::action::Action;
-use causeway_mesh::config::{self, Destination, decode};
+use causeway_mesh::config::{self, Backend, Destination, decode};
 use causeway_mesh::policy::{Decision, Peer, authorize};
 use causeway_mesh::route::{RequestView, select};
 use causeway_mesh::split::Split;
@@ -79,12 +79,15 @@ impl Product {
             counts[split.pick(point).expect("a backend for each point").backend] += 1;
         }
         let used = counts.into_iter().enumerate().filter(|(_, count)| *count > 0);
-        Answer::shares(used.map(|(backend, count)| (self.addresses(&destination.backends[backend].name), count)))
+        Answer::shares(used.map(|(backend, count)| (self.addresses(&destination.backends[backend]), count)))
     }
 
-    fn addresses(&self, backend: &str) -> BTreeSet<String> {
-        let endpoints = self.model.endpoints(backend).unwrap_or_default();
-        endpoints.endpoints.into_iter().map(|e| e.address).collect()
+    fn addresses(&self, backend: &Backend) -> BTreeSet<String> {
+        if backend.broken.is_some() {
+            return Answer::error();
+        }
+        let endpoints = self.model.endpoints(&backend.name).unwrap_or_default();
+        endpoints.endpoints.into_iter().map(|e| format!("{}:{}", e.address, e.port)).collect()
     }
 
     /// Whether the proxy of the question's server lets it in.

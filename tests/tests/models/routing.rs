@@ -1,11 +1,15 @@
 //! What the documents say of routes and splits: which endpoints may answer a request of a client, and in which shares.
-//! Sources: DESIGN 3.1 and 7, decisions 0002, 0009 and 0012, the comments of the VirtualService's fields.
+//! Sources: DESIGN 3.1 and 7, decisions 0002, 0009 and 0012, the comments of the VirtualService's fields. What is special to
+//! the Gateway API stands in `gateway`.
 
+use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use regex::Regex;
 
+use crate::gateway;
+use crate::standard;
 use crate::world::{Destination, Http, Match, Question, Rule, SERVICES, Text, Virtual, World};
 
 /// Where a request goes.
@@ -15,11 +19,22 @@ pub enum Answer {
     NoRoute,
     /// Its route has no weight at all: 503.
     NoWeight,
-    /// The addresses of each share, with the share's part of the whole in lowest terms.
+    /// The addresses of each share, with the share's part of the whole in lowest terms. A share that is answered with 500
+    /// has the address [`Answer::error`].
     Shares(Vec<(BTreeSet<String>, u64)>),
 }
 
 impl Answer {
+    /// Stands for the addresses of a backend that is not valid.
+    pub fn error() -> BTreeSet<String> {
+        BTreeSet::from(["500".to_owned()])
+    }
+
+    /// Every request is answered with 500.
+    pub fn broken() -> Self {
+        Self::shares([(Self::error(), 1)])
+    }
+
     /// Shares of equal addresses are one; parts are in lowest terms.
     pub fn shares(all: impl IntoIterator<Item = (BTreeSet<String>, u64)>) -> Self {
         let mut parts: BTreeMap<BTreeSet<String>, u64> = BTreeMap::new();
@@ -37,15 +52,23 @@ fn greatest_common_divisor(a: u64, b: u64) -> u64 {
 
 type Service = (&'static str, &'static str);
 
-/// A route of a side, with what its place among the others hangs on.
+/// A route of a side, with what decides on its place among the others.
 struct Ranked<'w> {
-    of: &'w Virtual,
-    /// Of its VirtualService among the World's.
-    number: usize,
-    host: (bool, usize),
-    index: usize,
-    http: &'w Http,
+    place: Place,
+    rule: Written<'w>,
 }
+
+/// What the user wrote.
+enum Written<'w> {
+    Virtual(&'w Virtual, &'w Http),
+    Standard(&'w standard::Route, gateway::Entry<'w>),
+}
+
+/// Lesser comes first: exact host, longer host; the most specific match; older; name; API group; place.
+type Place = (Reverse<(bool, usize)>, Reverse<Specific>, u8, (&'static str, String), &'static str, usize);
+
+/// Greater comes first: exact path, longest prefix, regex, none; method; headers; query parameters.
+pub type Specific = ((u8, usize), bool, usize, usize);
 
 /// What the documents promise.
 pub fn answer(world: &World, question: &Question) -> Answer {
@@ -55,49 +78,87 @@ pub fn answer(world: &World, question: &Question) -> Answer {
         routes.extend(merged(world, question, consumer));
     }
     if routes.is_empty() {
-        let all = endpoints(world, question.service, None);
+        let all = endpoints(world, question.service, None, question.port);
         return Answer::shares([(all, 1)]);
     }
-    let Some(route) = routes.iter().find(|r| applies(r.http, question)) else { return Answer::NoRoute };
-    split(world, question, route)
+    let Some(route) = routes.iter().find(|r| r.applies(question)) else { return Answer::NoRoute };
+    match &route.rule {
+        Written::Virtual(of, http) => split(world, question, of, http),
+        Written::Standard(of, (rule, _)) => of.answer(world, rule),
+    }
 }
 
 /// The routes of one side for the Service, in the order in which they are tried.
 fn merged<'w>(world: &'w World, question: &Question, consumer: bool) -> Vec<Ranked<'w>> {
-    let mut lists: Vec<Vec<Ranked<'w>>> = world
-        .routes
-        .iter()
-        .enumerate()
-        .filter(|(_, v)| side(v.namespace, question) == Some(consumer))
+    let mut lists = virtuals(world, question, consumer);
+    lists.extend(standards(world, question, consumer));
+    let mut merged = Vec::new();
+    loop {
+        lists.retain(|l: &Vec<Ranked<'_>>| !l.is_empty());
+        let Some(first) = lists.iter_mut().min_by_key(|l| l[0].place.clone()) else { break };
+        merged.push(first.remove(0));
+    }
+    // Only now: which route comes before which does not hang on what exists at the moment.
+    merged.retain(|r| r.takes_effect(world, question));
+    merged
+}
+
+/// The routes of each VirtualService in its own order.
+fn virtuals<'w>(world: &'w World, question: &Question, consumer: bool) -> Vec<Vec<Ranked<'w>>> {
+    let all = world.routes.iter().enumerate();
+    all.filter(|(_, v)| side(v.namespace, question) == Some(consumer))
         .filter(|(_, v)| is_visible(v.export_to, v.namespace, question.namespace))
         .filter(|(_, v)| v.gateways.is_empty() || v.gateways.contains(&"mesh"))
         .filter_map(|(number, of)| {
             let host = of.hosts.iter().filter_map(|h| host(h, of.namespace, question.service)).max()?;
-            let ranked = |(index, http)| Ranked { of, number, host, index, http };
-            let routes = of.http.iter().enumerate().map(ranked);
-            Some(routes.filter(|r| is_about(r.http, question)).collect())
+            let ranked = |(index, http)| {
+                let name = (of.namespace, Virtual::name(number));
+                let place = (Reverse(host), Reverse(best(http, question)), of.created, name, "causeway.dev", index);
+                Ranked { place, rule: Written::Virtual(of, http) }
+            };
+            let routes = of.http.iter().enumerate().filter(|(_, http)| is_about(http, question));
+            Some(routes.map(ranked).collect())
         })
-        .collect();
-    let mut merged = Vec::new();
-    loop {
-        lists.retain(|l: &Vec<Ranked<'_>>| !l.is_empty());
-        let Some(first) = lists.iter_mut().min_by_key(|l| rank(&l[0], question)) else { break };
-        merged.push(first.remove(0));
+        .collect()
+}
+
+/// The matches of each route of the Gateway API by their precedence.
+fn standards<'w>(world: &'w World, question: &Question, consumer: bool) -> Vec<Vec<Ranked<'w>>> {
+    let all = world.standard.iter().enumerate();
+    all.filter(|(_, r)| side(r.namespace, question) == Some(consumer) && r.is_attached(question))
+        .map(|(number, of)| {
+            let host = Reverse((true, full_name(question.service).len()));
+            let ranked = |(index, (rule, by)): (usize, gateway::Entry<'w>)| {
+                let (specific, name) = (Reverse(gateway::specific(by)), (of.namespace, Virtual::name(number)));
+                let place = (host, specific, of.created, name, "gateway.networking.k8s.io", index);
+                Ranked { place, rule: Written::Standard(of, (rule, by)) }
+            };
+            let mut routes: Vec<_> = of.entries().into_iter().map(ranked).collect();
+            routes.sort_by_key(|r| r.place.clone());
+            routes
+        })
+        .collect()
+}
+
+impl Ranked<'_> {
+    /// A VirtualService's route of which nothing exists does not take effect. One whose weights are all zero needs nothing.
+    fn takes_effect(&self, world: &World, question: &Question) -> bool {
+        let Written::Virtual(of, http) = &self.rule else { return true };
+        let needed = |d: &Destination| weight(http, d) > 0;
+        !http.route.iter().any(needed) || existing(world, question, of, http).iter().any(|d| needed(d))
     }
-    // Only now: which route comes before which does not hang on what exists at the moment.
-    merged.retain(|r| takes_effect(world, question, r));
-    merged
+
+    fn applies(&self, question: &Question) -> bool {
+        match &self.rule {
+            Written::Virtual(_, http) => applies(http, question),
+            Written::Standard(_, (_, by)) => gateway::applies(*by, question),
+        }
+    }
 }
 
 /// A route whose matches are all for other clients, ports or gateways is none of this client's.
 fn is_about(http: &Http, question: &Question) -> bool {
     http.matches.is_empty() || http.matches.iter().any(|m| is_for(m, question))
-}
-
-/// A route of which nothing exists does not take effect. One whose weights are all zero needs nothing.
-fn takes_effect(world: &World, question: &Question, route: &Ranked<'_>) -> bool {
-    let needed = |d: &Destination| weight(route.http, d) > 0;
-    !route.http.route.iter().any(needed) || existing(world, question, route).iter().any(|(_, d)| needed(d))
 }
 
 /// Whether a resource of `namespace` is a consumer's (true) or the producer's (false) for the question; None: neither.
@@ -114,13 +175,17 @@ fn is_visible(export_to: Option<&str>, own: &str, client: &str) -> bool {
 }
 
 /// Whether an entry of `hosts` names the Service: exactly or not, and the length of the full name or pattern.
-fn host(written: &str, own: &str, (namespace, service): Service) -> Option<(bool, usize)> {
+fn host(written: &str, own: &str, service: Service) -> Option<(bool, usize)> {
     let written = written.to_lowercase();
-    let full = format!("{service}.{namespace}.svc.cluster.local");
+    let full = full_name(service);
     if let Some(suffix) = written.strip_prefix('*') {
         return full.ends_with(suffix).then_some((false, written.len()));
     }
-    (resolve(&written, own) == Some((namespace.to_owned(), service.to_owned()))).then_some((true, full.len()))
+    (resolve(&written, own) == Some((service.0.to_owned(), service.1.to_owned()))).then_some((true, full.len()))
+}
+
+pub fn full_name((namespace, service): Service) -> String {
+    format!("{service}.{namespace}.svc.cluster.local")
 }
 
 /// `service`, `service.namespace`, `service.namespace.svc` and `service.namespace.svc.cluster.local`.
@@ -135,22 +200,21 @@ fn resolve(written: &str, own: &str) -> Option<(String, String)> {
     Some((namespace.to_owned(), parts[0].to_owned()))
 }
 
-/// Lesser comes first: exact host, longer host, exact path, longest prefix, regex; method; headers; query parameters;
-/// older; name; place.
-fn rank(route: &Ranked<'_>, question: &Question) -> impl Ord + use<> {
+/// The most specific of the matches that are about this client.
+fn best(http: &Http, question: &Question) -> Specific {
     let of = |m: &Match| {
         let path = match &m.uri {
-            None => (0, 0),
+            // Every path has the prefix `/`.
+            None | Some(Text::Prefix("/")) => (0, 0),
             Some(Text::Regex(_)) => (1, 0),
             Some(Text::Prefix(prefix)) => (2, prefix.len()),
             Some(Text::Exact(_)) => (3, 0),
         };
-        (path, m.method.is_some(), m.headers.len() + m.without_headers.len(), m.query.len())
+        // The authority is one of the headers.
+        let headers = m.headers.len() + m.without_headers.len() + usize::from(m.authority.is_some());
+        (path, m.method.is_some(), headers, m.query.len())
     };
-    let best = route.http.matches.iter().filter(|m| is_for(m, question)).map(of).max();
-    let (exact, length) = route.host;
-    let name = (route.of.namespace, Virtual::name(route.number));
-    (Reverse(exact), Reverse(length), Reverse(best.unwrap_or_default()), route.of.created, name, route.index)
+    http.matches.iter().filter(|m| is_for(m, question)).map(of).max().unwrap_or_default()
 }
 
 /// Whether the match is about this client at all.
@@ -166,8 +230,7 @@ fn applies(http: &Http, question: &Question) -> bool {
 }
 
 fn matches(m: &Match, question: &Question) -> bool {
-    let (namespace, service) = question.service;
-    let host = format!("{service}.{namespace}.svc.cluster.local");
+    let host = full_name(question.service);
     let header = |(name, text): &(&str, Option<Text>)| {
         let values = question.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| *v);
         values.into_iter().any(|value| text.as_ref().is_none_or(|t| t.is(value)))
@@ -184,30 +247,39 @@ fn matches(m: &Match, question: &Question) -> bool {
         && m.query.iter().all(parameter)
 }
 
+/// Whether the regular expression takes the text from its beginning to its end.
+pub fn is_whole(pattern: &str, text: &str) -> bool {
+    // Compiling takes most of the time of this suite.
+    thread_local!(static COMPILED: RefCell<BTreeMap<String, Regex>> = RefCell::default());
+    COMPILED.with_borrow_mut(|all| {
+        let compiled = || Regex::new(&format!("^(?:{pattern})$")).unwrap();
+        all.entry(pattern.to_owned()).or_insert_with(compiled).is_match(text)
+    })
+}
+
 impl Text {
     fn is(&self, value: &str) -> bool {
         match self {
             Self::Exact(text) => value == *text,
             Self::Prefix(text) => value.starts_with(text),
-            Self::Regex(text) => Regex::new(&format!("^(?:{text})$")).unwrap().is_match(value),
+            Self::Regex(text) => is_whole(text, value),
         }
     }
 }
 
-/// The destinations of a route that exist, each with its place in the list.
-fn existing<'w>(world: &'w World, question: &Question, route: &Ranked<'w>) -> Vec<(usize, &'w Destination)> {
-    let exists = |(_, d): &(usize, &Destination)| target(world, question, route, d).is_some();
-    route.http.route.iter().enumerate().filter(exists).collect()
+/// The destinations of a route that exist.
+fn existing<'w>(world: &World, question: &Question, of: &Virtual, http: &'w Http) -> Vec<&'w Destination> {
+    http.route.iter().filter(|d| target(world, question, of, d).is_some()).collect()
 }
 
 /// The Service of a destination, and the pods' version that its subset asks for.
 fn target(
     world: &World,
     question: &Question,
-    route: &Ranked<'_>,
+    of: &Virtual,
     to: &Destination,
 ) -> Option<(Service, Option<&'static str>)> {
-    let (namespace, name) = resolve(to.host, route.of.namespace)?;
+    let (namespace, name) = resolve(to.host, of.namespace)?;
     let service = *SERVICES.iter().find(|s| **s == (namespace.as_str(), name.as_str()))?;
     match to.subset {
         None => Some((service, None)),
@@ -227,10 +299,11 @@ fn version(world: &World, question: &Question, service: Service, subset: &str) -
     find(question.namespace).or_else(|| find(service.0))
 }
 
-/// Addresses of the ready pods, of one version where it is named.
-fn endpoints(world: &World, service: Service, version: Option<&str>) -> BTreeSet<String> {
+/// Where the ready pods listen for what comes to the Service's port, of one version where it is named.
+pub fn endpoints(world: &World, service: Service, version: Option<&str>, port: u16) -> BTreeSet<String> {
     let pods = world.pods.iter().filter(|p| p.service == service && p.ready);
-    pods.filter(|p| version.is_none_or(|v| p.version == v)).map(crate::world::Pod::address).collect()
+    let pods = pods.filter(|p| version.is_none_or(|v| p.version == v));
+    pods.map(|p| format!("{}:{}", p.address(), port + 8000)).collect()
 }
 
 /// A single destination gets everything, whatever its weight.
@@ -238,16 +311,23 @@ fn weight(http: &Http, destination: &Destination) -> u64 {
     if http.route.len() == 1 { 1 } else { u64::from(destination.weight.unwrap_or(0)) }
 }
 
-fn split(world: &World, question: &Question, route: &Ranked<'_>) -> Answer {
-    let weight = |d: &Destination| weight(route.http, d);
-    if route.http.route.iter().all(|d| weight(d) == 0) {
+fn split(world: &World, question: &Question, of: &Virtual, http: &Http) -> Answer {
+    if http.route.iter().all(|d| weight(http, d) == 0) {
         return Answer::NoWeight;
     }
-    let shares = existing(world, question, route).into_iter().filter(|(_, d)| weight(d) > 0).map(|(_, d)| {
-        let (service, version) = target(world, question, route, d).unwrap();
-        (endpoints(world, service, version), weight(d))
+    let shares = existing(world, question, of, http).into_iter().map(|d| {
+        let (service, version) = target(world, question, of, d).unwrap();
+        (endpoints(world, service, version, d.port.unwrap_or(question.port)), weight(http, d))
     });
-    let (ready, missing): (Vec<_>, Vec<_>) = shares.partition(|(addresses, _)| !addresses.is_empty());
-    // Shares of what is not ready wait until it is; if nothing is, the error names what is missing.
+    ready_shares(shares.collect())
+}
+
+/// Shares of what is not ready wait until it is; if nothing is, the error names what is missing.
+pub fn ready_shares(mut all: Vec<(BTreeSet<String>, u64)>) -> Answer {
+    all.retain(|(_, weight)| *weight > 0);
+    if all.is_empty() {
+        return Answer::NoWeight;
+    }
+    let (ready, missing): (Vec<_>, Vec<_>) = all.into_iter().partition(|(addresses, _)| !addresses.is_empty());
     Answer::shares(if ready.is_empty() { missing } else { ready })
 }

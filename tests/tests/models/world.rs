@@ -1,10 +1,14 @@
 //! A small cluster with whatever routes and rules people may write for it, and the requests that are sent in it.
 
+use std::sync::LazyLock;
+
 use proptest::collection::vec;
 use proptest::option::{of, weighted};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Map, Value, json};
+
+use crate::standard::{self, Grant, Route};
 
 /// The namespaces. Services live in the first two.
 pub const NAMESPACES: [&str; 3] = ["a", "b", "c"];
@@ -19,6 +23,9 @@ pub struct World {
     pub pods: Vec<Pod>,
     pub rules: Vec<Rule>,
     pub routes: Vec<Virtual>,
+    /// Routes of the Gateway API.
+    pub standard: Vec<Route>,
+    pub grants: Vec<Grant>,
 }
 
 #[derive(Clone, Debug)]
@@ -244,15 +251,26 @@ fn virtuals() -> impl Strategy<Value = Virtual> {
         })
 }
 
-/// A cluster with up to four VirtualServices.
+/// A cluster with up to four VirtualServices and as many routes of the Gateway API.
 pub fn routing() -> impl Strategy<Value = World> {
-    (pods(), rules(), vec(virtuals(), 0..5)).prop_map(|(pods, rules, routes)| World { pods, rules, routes })
+    let several = prop_oneof![(0usize..5, Just(0usize)), (Just(0), 1usize..5), (1usize..4, 1usize..4)];
+    let routes = several.prop_flat_map(|(ours, standards)| {
+        (vec(virtuals(), ours), vec(standard::route(), standards), vec(standard::grant(), 0..4))
+    });
+    (pods(), rules(), routes).prop_map(|(pods, rules, (routes, standard, grants))| World {
+        pods,
+        rules,
+        routes,
+        standard,
+        grants,
+    })
 }
 
 /// Requests that the generated matches tell apart.
 pub fn requests() -> impl Strategy<Value = Vec<Question>> {
-    let who =
-        (select(NAMESPACES.to_vec()), select(TIERS.to_vec()), select(SERVICES.to_vec()), select(vec![80u16, 80, 81]));
+    // The one that most routes are about.
+    let service = prop_oneof![2 => Just(SERVICES[0]), 1 => select(SERVICES.to_vec())];
+    let who = (select(NAMESPACES.to_vec()), select(TIERS.to_vec()), service, select(vec![80u16, 80, 81]));
     let value = || of(select(vec!["v1", "v2", "w2"]));
     let what = (
         select(vec!["/", "/a", "/a/b", "/ab", "/x"]),
@@ -276,20 +294,27 @@ pub fn requests() -> impl Strategy<Value = Vec<Question>> {
 impl World {
     /// The resources as their users write them.
     pub fn yaml(&self) -> String {
-        let mut documents = cluster();
+        let mut documents = Vec::new();
         documents.extend(self.pods.iter().map(Pod::document));
         documents.extend(self.rules.iter().map(Rule::document));
         documents.extend(self.routes.iter().enumerate().map(|(i, r)| r.document(i)));
+        documents.extend(self.standard.iter().enumerate().map(|(i, r)| r.document(i)));
+        documents.extend(self.grants.iter().enumerate().map(|(i, g)| g.document(i)));
         write(&documents)
     }
 }
 
+/// A file with what does not change and these.
 pub fn write(documents: &[Value]) -> String {
-    documents.iter().map(|d| serde_yaml::to_string(d).unwrap()).collect::<Vec<_>>().join("---\n")
+    static CLUSTER: LazyLock<Vec<String>> = LazyLock::new(|| cluster().iter().map(text).collect());
+    fn text(document: &Value) -> String {
+        serde_yaml::to_string(document).unwrap()
+    }
+    CLUSTER.iter().cloned().chain(documents.iter().map(text)).collect::<Vec<_>>().join("---\n")
 }
 
 /// What does not change: namespaces, Services, and the pods that call.
-pub fn cluster() -> Vec<Value> {
+fn cluster() -> Vec<Value> {
     let mut documents: Vec<Value> = NAMESPACES
         .iter()
         .map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
