@@ -30,12 +30,8 @@ pub fn requests(stage: &Stage) {
     stage.rule("circuit", "{connectionPool: {http: {http2MaxRequests: 4}}}");
     let before = counted(stage, "circuit", "requests");
     let over = refused(&stage.load("circuit/slow/300", &many));
-    assert!(over > 0);
-    assert!(
-        counted(stage, "circuit", "requests") - before >= over as f64,
-        "{before} {}",
-        counted(stage, "circuit", "requests")
-    );
+    let told = counted(stage, "circuit", "requests") - before;
+    assert!(over > 0 && told >= over as f64, "{over} refused, {told} counted");
     let within = stage.load("circuit/slow/50", &["--requests", "40", "--concurrency", "4"]);
     assert_eq!(refused(&within), 0, "what is within it is not refused: {within}");
 }
@@ -48,11 +44,8 @@ pub fn pending(stage: &Stage) {
     );
     let before = counted(stage, "circuit", "pending");
     let over = refused(&stage.load("circuit/slow/200", &["--requests", "60", "--concurrency", "12"]));
-    assert!(
-        over > 0 && counted(stage, "circuit", "pending") > before,
-        "{over} {before} {}",
-        counted(stage, "circuit", "pending")
-    );
+    let told = counted(stage, "circuit", "pending") - before;
+    assert!(over > 0 && told > 0.0, "{over} refused, {told} counted");
     let calm = stage.load("circuit/", &["--requests", "40", "--concurrency", "2"]);
     assert_eq!(refused(&calm), 0, "{calm}");
 }

@@ -79,7 +79,10 @@ impl Stage {
             node.rolled_out(namespace, &format!("deploy/{name}"), ROLLOUT);
         }
         let versions = ["v1", "v2", "v3"].map(|version| node.app("prod", &format!("version={version}")));
-        Self { node, client: node.app("dev", "app=client"), guest: node.app("qa", "app=guest"), versions }
+        let stage = Self { node, client: node.app("dev", "app=client"), guest: node.app("qa", "app=guest"), versions };
+        // The last scenario wants endpoints that the client has known for a while.
+        assert_eq!(stage.get("warm/", &[]).status, 200);
+        stage
     }
 
     /// Applies as a user does, and waits as a user does until all of it is in force.
