@@ -90,10 +90,15 @@ fn refused(address: SocketAddr, identity: &SpiffeId, error: &std::io::Error) -> 
 /// As [`tls`]; [`Reject::CircuitOpen`] where no connection became free in time.
 pub async fn http2_stream(tls_source: &Tls, backend: &BackendState, state: &EndpointState) -> Result<Stream, Refusal> {
     let bounds = backend.bounds();
-    let stream = || state.http2.stream(bounds);
-    if let Some(stream) = stream() {
-        return Ok(stream);
+    match state.http2.stream(bounds) {
+        Some(stream) => Ok(stream),
+        None => Box::pin(open_http2(tls_source, backend, state)).await,
     }
+}
+
+async fn open_http2(tls_source: &Tls, backend: &BackendState, state: &EndpointState) -> Result<Stream, Refusal> {
+    let bounds = backend.bounds();
+    let stream = || state.http2.stream(bounds);
     let _waiting = backend.wait()?;
     let _turn = state.http2.connecting.lock().await;
     let slot = || backend.connection(state.http2.is_empty());
@@ -211,11 +216,15 @@ where
 /// # Errors
 /// As [`tcp`]; [`Reject::CircuitOpen`] where no connection became free in time.
 pub async fn http1_checkout(backend: &BackendState, state: &EndpointState) -> Result<Checkout, Refusal> {
+    match state.http1.checkout(backend.bounds()) {
+        Some(checkout) => Ok(checkout),
+        None => Box::pin(open_http1(backend, state)).await,
+    }
+}
+
+async fn open_http1(backend: &BackendState, state: &EndpointState) -> Result<Checkout, Refusal> {
     let bounds = backend.bounds();
     let checkout = || state.http1.checkout(bounds);
-    if let Some(checkout) = checkout() {
-        return Ok(checkout);
-    }
     let slot = || backend.connection(state.http1.is_empty());
     let slot = match slot() {
         Some(slot) => slot,
@@ -241,9 +250,13 @@ pub async fn http1_checkout(backend: &BackendState, state: &EndpointState) -> Re
 /// As [`tcp`].
 pub async fn http1_to_app(app: &EndpointState, timeout: Duration) -> Result<Checkout, Refusal> {
     let bounds = Bounds::default();
-    if let Some(checkout) = app.http1.checkout(bounds) {
-        return Ok(checkout);
+    match app.http1.checkout(bounds) {
+        Some(checkout) => Ok(checkout),
+        None => Box::pin(open_http1_to_app(app, bounds, timeout)).await,
     }
+}
+
+async fn open_http1_to_app(app: &EndpointState, bounds: Bounds, timeout: Duration) -> Result<Checkout, Refusal> {
     let stream = tcp(app.address(), timeout).await?;
     let sender =
         http1(stream).await.map_err(|e| Refusal::new(Reject::ConnectFailed, format!("{}: {e}", app.address())))?;

@@ -306,7 +306,7 @@ pub struct Exchange {
     bytes: u64,
     lease: Option<Lease>,
     entered: Option<Entered>,
-    log: Option<Box<(AccessLog, Line)>>,
+    log: Option<(AccessLog, Box<Line>)>,
 }
 
 impl Exchange {
@@ -340,8 +340,8 @@ impl Exchange {
     }
 
     /// What is logged when the exchange ends.
-    pub fn with_log(mut self, log: AccessLog, line: Line) -> Self {
-        self.log = Some(Box::new((log, line)));
+    pub fn with_log(mut self, log: AccessLog, line: Box<Line>) -> Self {
+        self.log = Some((log, line));
         self
     }
 
@@ -372,13 +372,12 @@ impl Drop for Exchange {
         if let Some(series) = &self.series {
             series.record((self.code, self.flag, self.protocol), milliseconds);
         }
-        if let Some(boxed) = self.log.take() {
-            let (log, mut line) = *boxed;
+        if let Some((log, mut line)) = self.log.take() {
             line.status = self.code;
             line.flags = self.flag;
             line.duration_ms = (milliseconds * 1e3).round() / 1e3;
             line.bytes_sent = self.bytes;
-            log.write(line);
+            log.write(*line);
         }
     }
 }

@@ -55,7 +55,7 @@ pub async fn serve_http2<S: Io>(conn: Arc<Conn>, stream: S, life: Option<Duratio
 struct Account {
     started: Instant,
     grpc: bool,
-    line: Option<Line>,
+    line: Option<Box<Line>>,
     /// Kubelet's, which metrics of requests leave out: they say nothing of callers.
     is_probe: bool,
 }
@@ -77,7 +77,7 @@ async fn handle(conn: &Arc<Conn>, request: Request<Incoming>, verdict: Option<Ar
     let mut account = Account {
         started: clock::now(),
         grpc: headers::is_grpc(request.headers()),
-        line: conn.inbound.log.is_on().then(|| line(conn, &request)),
+        line: conn.inbound.log.is_on().then(|| Box::new(line(conn, &request))),
         is_probe: false,
     };
     let refusal = match &verdict {
@@ -198,10 +198,10 @@ async fn forward(
         crate::outbound::to_origin_form(&mut request, authority)?;
     }
     if let (Some(_), Some(verdict)) = (&asked, verdict) {
-        return self::switch(conn, request, verdict, account).await;
+        return Box::pin(self::switch(conn, request, verdict, account)).await;
     }
     if let Some(protocol) = extended {
-        return connect_extended(conn, request, protocol, account).await;
+        return Box::pin(connect_extended(conn, request, protocol, account)).await;
     }
     let _pending = conn.app.begin();
     let (response, lease) = send(conn, request, is_http2).await?;
@@ -261,9 +261,13 @@ async fn send(
 }
 
 async fn app_stream(conn: &Conn) -> Result<crate::pool::Stream, Refusal> {
-    if let Some(stream) = conn.app.http2.stream(Bounds::default()) {
-        return Ok(stream);
+    match conn.app.http2.stream(Bounds::default()) {
+        Some(stream) => Ok(stream),
+        None => Box::pin(open_app_stream(conn)).await,
     }
+}
+
+async fn open_app_stream(conn: &Conn) -> Result<crate::pool::Stream, Refusal> {
     let _turn = conn.app.http2.connecting.lock().await;
     if let Some(stream) = conn.app.http2.stream(Bounds::default()) {
         return Ok(stream);
@@ -349,3 +353,6 @@ fn rejudged(conn: &Arc<Conn>, request: &Request<Payload>) -> impl Future<Output 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

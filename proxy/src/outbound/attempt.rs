@@ -1,5 +1,6 @@
 //! One try of a request at one endpoint: a connection, the request upstream, and what came of it.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -39,18 +40,18 @@ pub struct Failed {
     pub refusal: Refusal,
     /// None: another try would come to the same.
     pub cause: Option<Cause>,
-    /// The request, where not a byte of it was sent.
-    pub unsent: Option<Box<Request<Payload>>>,
+    /// Not a byte of the request was sent: it is where it was.
+    pub is_unsent: bool,
 }
 
 impl Failed {
     fn never(refusal: Refusal) -> Self {
-        Self { refusal, cause: None, unsent: None }
+        Self { refusal, cause: None, is_unsent: false }
     }
 
     /// A kept connection that was just closing says nothing of its endpoint.
     pub fn was_closing(&self) -> bool {
-        self.unsent.is_some() && self.refusal.reject == Reject::UpstreamReset
+        self.is_unsent && self.refusal.reject == Reject::UpstreamReset
     }
 }
 
@@ -69,22 +70,22 @@ pub fn outcome(tried: &Result<Got, Failed>) -> retry::Outcome {
 }
 
 impl Call<'_> {
-    /// One try, which ends at the latest `until`.
+    /// One try, which ends at the latest `until`. The request is taken out of its place once it is sent.
     pub(super) async fn attempt(
         &self,
         backend: &Arc<BackendState>,
         state: &Arc<EndpointState>,
-        request: Request<Payload>,
+        request: &mut Request<Payload>,
         until: Option<tokio::time::Instant>,
     ) -> Result<Got, Failed> {
         let pending = state.begin();
         let began = clock::now();
-        let sent = self.transmit(backend, state, request);
+        let sent = pin!(self.transmit(backend, state, request));
         let tried = match until {
             None => sent.await,
             Some(until) => tokio::time::timeout_at(until, sent).await.unwrap_or_else(|_| {
                 let refusal = Refusal::new(Reject::UpstreamTimeout, &*backend.backend.name);
-                Err(Failed { refusal, cause: Some(Cause::Timeout), unsent: None })
+                Err(Failed { refusal, cause: Some(Cause::Timeout), is_unsent: false })
             }),
         };
         drop(pending);
@@ -98,33 +99,34 @@ impl Call<'_> {
         &self,
         backend: &Arc<BackendState>,
         state: &Arc<EndpointState>,
-        mut request: Request<Payload>,
+        request: &mut Request<Payload>,
     ) -> Result<Got, Failed> {
         let meshed = connect::identity(backend, state).is_some();
         let app_has_http2 = self.app_has_http2(backend);
         let mut spare = None;
-        let unsent = |refusal: Refusal, request| {
+        let unsent = |refusal: Refusal| {
             let cause = (refusal.reject != Reject::CircuitOpen).then_some(Cause::Connect);
-            Err(Failed { refusal, cause, unsent: Some(Box::new(request)) })
+            Err(Failed { refusal, cause, is_unsent: true })
         };
+        let take = |request: &mut Request<Payload>| std::mem::replace(request, Request::new(Payload::Empty));
         let (result, lease) = if meshed || app_has_http2 {
             let mut stream = match connect::http2_stream(&self.outbound.tls, backend, state).await {
                 Ok(stream) => stream,
-                Err(refusal) => return unsent(refusal, request),
+                Err(refusal) => return unsent(refusal),
             };
-            to_http2(&mut request, self.authority, !meshed && backend.backend.tls.is_some()).map_err(Failed::never)?;
+            to_http2(request, self.authority, !meshed && backend.backend.tls.is_some()).map_err(Failed::never)?;
             if meshed && !app_has_http2 {
                 request.headers_mut().insert(HOP_HTTP1, HeaderValue::from_static("1"));
             }
-            (stream.sender.try_send_request(request).await, Lease::Http2(stream.in_flight))
+            (stream.sender.try_send_request(take(request)).await, Lease::Http2(stream.in_flight))
         } else {
             let mut checkout = match connect::http1_checkout(backend, state).await {
                 Ok(checkout) => checkout,
-                Err(refusal) => return unsent(refusal, request),
+                Err(refusal) => return unsent(refusal),
             };
-            to_origin_form(&mut request, self.authority).map_err(Failed::never)?;
-            spare = if checkout.is_reused { pool::spare(&request) } else { None };
-            (checkout.sender.try_send_request(request).await, Lease::Http1(checkout))
+            to_origin_form(request, self.authority).map_err(Failed::never)?;
+            spare = if checkout.is_reused { pool::spare(request) } else { None };
+            (checkout.sender.try_send_request(take(request)).await, Lease::Http1(checkout))
         };
         match result {
             Ok(response) => {
@@ -132,11 +134,15 @@ impl Call<'_> {
                 Ok(Got { response, lease, state: Arc::clone(state), cause })
             }
             Err(mut error) => {
-                let unsent = error.take_message().or(spare).map(Box::new);
+                let unsent = error.take_message().or(spare);
+                let is_unsent = unsent.is_some();
+                if let Some(unsent) = unsent {
+                    *request = unsent;
+                }
                 let error = error.into_error();
                 let cause = Some(if is_unprocessed(&error) { Cause::Refused } else { Cause::Reset });
                 let refusal = Refusal::new(Reject::UpstreamReset, format!("{} ({error})", backend.backend.name));
-                Err(Failed { refusal, cause, unsent })
+                Err(Failed { refusal, cause, is_unsent })
             }
         }
     }

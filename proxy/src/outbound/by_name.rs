@@ -130,7 +130,7 @@ pub async fn of_request(outbound: &Outbound, target: Arc<Target>, host: &str) ->
     if target.destination.kind != Kind::Unknown || !target.destination.by_name {
         return target;
     }
-    entry(outbound, &target, host).await.unwrap_or(target)
+    Box::pin(entry(outbound, &target, host)).await.unwrap_or(target)
 }
 
 /// The ServiceEntry that has `host` at the port that was dialled. Nothing of the mesh is reached so.

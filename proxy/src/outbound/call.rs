@@ -79,6 +79,23 @@ struct Tries {
     last: Option<Refusal>,
 }
 
+/// The place of the request, and what it takes to put it there once more.
+struct Anew<'r> {
+    request: &'r mut Request<Payload>,
+    again: &'r Again,
+    is_unsent: bool,
+}
+
+impl<'r> Anew<'r> {
+    /// None: the body was too long to be kept.
+    fn make(self) -> Option<&'r mut Request<Payload>> {
+        if !self.is_unsent {
+            *self.request = self.again.request()?;
+        }
+        Some(self.request)
+    }
+}
+
 impl Call<'_> {
     /// Sends the request and gives the response as the client gets it.
     ///
@@ -87,7 +104,7 @@ impl Call<'_> {
     pub async fn send(self, parts: Parts, body: Source, account: &mut Account) -> Result<Response<Body>, Refusal> {
         let request = Request::from_parts(parts, Payload::from(body));
         let Some(backend) = &self.backend else {
-            let sent = self.send_outside(request);
+            let sent = Box::pin(self.send_outside(request));
             let response = match self.until {
                 None => sent.await?,
                 Some(until) => tokio::time::timeout_at(until, sent).await.unwrap_or_else(|_| Err(self.late()))?,
@@ -135,27 +152,27 @@ impl Call<'_> {
                 return Err(tries.last.take().unwrap_or_else(none));
             };
             self.outbound.permit_address(state.address())?;
-            let mut tried = self.attempt(backend, &state, request, self.try_until()).await;
+            let tried = self.attempt(backend, &state, &mut request, self.try_until()).await;
             tries.budget = None;
             let outcome = outcome(&tried);
             let is_free = match tries.note(backend, state, &tried, &outcome) {
                 Next::Elsewhere => true,
-                Next::Awaited => backend.is_replaced(&tries.tried, self.patience()).await,
+                Next::Awaited => Box::pin(backend.is_replaced(&tries.tried, self.patience())).await,
                 Next::AsRuled => false,
             };
-            let unsent = tried.as_mut().err().and_then(|failed| failed.unsent.take());
-            let anew = || unsent.map(|unsent| *unsent).or_else(|| again.request());
-            let next = if is_free {
-                anew()
+            let is_unsent = tried.as_ref().is_err_and(|failed| failed.is_unsent);
+            let anew = Anew { request: &mut request, again: &again, is_unsent };
+            let goes_on = if is_free {
+                anew.make().is_some()
             } else if let Some(rule) = rule.filter(|rule| rule.covers(&outcome)) {
-                self.once_more(rule, backend, &mut tries, anew, flag).await
+                Box::pin(self.once_more(rule, backend, &mut tries, anew, flag)).await
             } else {
-                None
+                false
             };
-            match (next, tried) {
-                (Some(next), tried) => (request, tries.last) = (next, tried.err().map(|failed| failed.refusal)),
-                (None, Ok(got)) => return Ok(got),
-                (None, Err(failed)) => return Err(failed.refusal),
+            match (goes_on, tried) {
+                (true, tried) => tries.last = tried.err().map(|failed| failed.refusal),
+                (false, Ok(got)) => return Ok(got),
+                (false, Err(failed)) => return Err(failed.refusal),
             }
         }
     }
@@ -171,39 +188,40 @@ impl Call<'_> {
         own.into_iter().chain(self.until).min()
     }
 
-    /// The request for another try by the route's rule, after the wait before it; None: the last try's outcome stands.
+    /// Makes the request for another try by the route's rule, after the wait before it; false: the last try's outcome
+    /// stands.
     async fn once_more(
         &self,
         rule: &Retry,
         backend: &BackendState,
         tries: &mut Tries,
-        anew: impl FnOnce() -> Option<Request<Payload>>,
+        anew: Anew<'_>,
         flag: &mut &'static str,
-    ) -> Option<Request<Payload>> {
+    ) -> bool {
         let metrics = &self.outbound.metrics;
         let wait = rule.wait(tries.retries + 1, clock::unit());
         if self.until.is_some_and(|until| Instant::now() + wait >= until) {
-            return None;
+            return false;
         }
         if tries.retries >= rule.attempts {
             metrics.retry("limit");
             *flag = "URX";
-            return None;
+            return false;
         }
         let Some(budget) = backend.retry() else {
             metrics.retry("no_budget");
-            return None;
+            return false;
         };
-        let Some(mut anew) = anew() else {
+        let Some(request) = anew.make() else {
             metrics.retry("no_body");
-            return None;
+            return false;
         };
         tries.retries += 1;
         metrics.retry("sent");
         tokio::time::sleep(wait).await;
-        again::mark(anew.headers_mut(), tries.retries + 1);
+        again::mark(request.headers_mut(), tries.retries + 1);
         tries.budget = Some(budget);
-        Some(anew)
+        true
     }
 
     /// A request with `Upgrade`, on a connection of its own.
@@ -286,7 +304,7 @@ impl Tries {
             self.resent += 1;
             return Next::Elsewhere;
         }
-        let is_unsent = tried.as_ref().is_err_and(|failed| failed.unsent.is_some());
+        let is_unsent = tried.as_ref().is_err_and(|failed| failed.is_unsent);
         let is_unseen = is_unsent || matches!(outcome.cause, Some(Cause::Connect | Cause::Refused));
         let has_answered = state.has_answered();
         self.tried.push(state);

@@ -58,7 +58,7 @@ pub struct Account {
     /// Errors must be said the way of gRPC.
     pub grpc: bool,
     /// Where the access log wants one.
-    pub line: Option<Line>,
+    pub line: Option<Box<Line>>,
     /// Known once the destination is.
     pub target: Option<Arc<Target>>,
     /// What befell it without an error, as metrics and log name it.
@@ -77,7 +77,7 @@ pub async fn handle(
     let mut account = Account {
         started: clock::now(),
         grpc: headers::is_grpc(request.headers()),
-        line: outbound.log.is_on().then(|| line(&request)),
+        line: outbound.log.is_on().then(|| Box::new(line(&request))),
         target: None,
         flag: "-",
         after: After::default(),
@@ -176,7 +176,7 @@ async fn route_request(
     let filters = chosen.selected.and_then(|selected| selected.route.filters.as_deref());
     if let Some(going) = &going {
         if let Some(filters) = filters
-            && let Some(answer) = actions::before(outbound, filters, going, &parts, account).await?
+            && let Some(answer) = Box::pin(actions::before(outbound, filters, going, &parts, account)).await?
         {
             return Ok(answer);
         }
@@ -210,10 +210,10 @@ async fn route_request(
     let call = Call { outbound, target: &target, backend, authority, is_http2, retry, hash: hashed.value, until };
     if upgrade.is_some() {
         let verdict = verdict.ok_or_else(|| Refusal::new(Reject::UpgradeRefused, "http/2"))?;
-        return call.switch(parts, body, verdict, account).await;
+        return Box::pin(call.switch(parts, body, verdict, account)).await;
     }
     if let Some(protocol) = extended {
-        return call.connect(parts, protocol, account).await;
+        return Box::pin(call.connect(parts, protocol, account)).await;
     }
     call.send(parts, body, account).await
 }
@@ -234,7 +234,7 @@ async fn resolve(outbound: &Outbound, text: &str) -> Result<Arc<Target>, Refusal
         target.touch(|| outbound.targets.touch(text));
         return Ok(target);
     }
-    outbound.targets.resolve(text).await.map_err(|e| Refusal::new(Reject::NotReady, format!("{text} ({e})")))
+    Box::pin(outbound.targets.resolve(text)).await.map_err(|e| Refusal::new(Reject::NotReady, format!("{text} ({e})")))
 }
 
 /// What the configuration has for a request.
@@ -334,3 +334,6 @@ fn tunnel(
     });
     Ok(Response::new(Body::new(Payload::Empty, None)))
 }
+
+#[cfg(test)]
+mod tests;
