@@ -10,6 +10,8 @@ use serde_json::Value;
 
 #[path = "traffic/canary.rs"]
 mod canary;
+#[path = "traffic/rest.rs"]
+mod rest;
 #[path = "traffic/stage.rs"]
 mod stage;
 
@@ -116,6 +118,7 @@ fn redirects_rewrites_and_answers_are_as_written() {
         ("/old?q=1", 308, "http://other.prod/new?q=1"),
         ("/secure/a?b", 302, "https://shop.prod/secure/a?b"),
         ("/port", 303, "http://shop.prod:8443/port"),
+        ("/moved/on", 307, "http://shop.prod/there/on"),
         ("/bare/x", 301, "http://elsewhere.org/bare/x"),
     ] {
         let reply = curl(path);

@@ -168,9 +168,11 @@ impl Routes {
         all
     }
 
-    /// Routes after one that takes everything are never reached; their authors should hear of it.
+    /// Routes after one that takes everything are never reached; their authors should hear of it. One that is reached for
+    /// another Service of a wildcard is none of them.
     fn report_shadowed(&self, problems: &mut Vec<Problem>) {
-        let mut told = BTreeSet::new();
+        let mut reached = BTreeSet::new();
+        let mut shadowed = BTreeMap::new();
         for scoped in self.by_service.values() {
             for list in std::iter::once(&scoped.producer).chain(scoped.consumers.values()) {
                 report_excess(list, problems);
@@ -179,15 +181,18 @@ impl Routes {
                 let mut by: Option<(String, String)> = None;
                 for route in merged(of_all_ports, ClientMatch::is_for_everybody) {
                     let meta = route.from.meta();
-                    if let Some((other, field)) = &by
-                        && told.insert((meta.key.clone(), route.rule.index))
-                        && route.from.resource.in_order
-                    {
-                        let message =
-                            format!("it is never reached: {other} {field} comes first and takes every request");
-                        let advice = "Give it a narrower match, or put it first.";
-                        let field = &route.rule.field;
-                        problems.push(meta.problem(Severity::Warning, "shadowed_route", field, message, advice));
+                    let of = (meta.key.clone(), route.rule.index);
+                    match &by {
+                        None => drop(reached.insert(of)),
+                        Some((other, field)) if route.from.resource.in_order => {
+                            let message =
+                                format!("it is never reached: {other} {field} comes first and takes every request");
+                            let advice = "Give it a narrower match, or put it first.";
+                            let problem =
+                                meta.problem(Severity::Warning, "shadowed_route", &route.rule.field, message, advice);
+                            shadowed.entry(of).or_insert(problem);
+                        }
+                        Some(_) => {}
                     }
                     if by.is_none() && route.is_catch_all() {
                         by = Some((meta.key.to_string(), route.rule.field.clone()));
@@ -195,6 +200,7 @@ impl Routes {
                 }
             }
         }
+        problems.extend(shadowed.into_iter().filter(|(of, _)| !reached.contains(of)).map(|(_, problem)| problem));
     }
 }
 

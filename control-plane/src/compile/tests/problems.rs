@@ -171,3 +171,16 @@ fn http_routes_of_a_port_of_bytes_are_reported() {
     let destination = model.destination(&client("dev"), "prodsvc.prod:80");
     assert!(destination.routes.is_empty() && !destination.http_only);
 }
+
+#[test]
+fn a_wildcards_route_is_shadowed_only_where_no_service_reaches_it() {
+    let wide =
+        "hosts: ['*.prod.svc.cluster.local']\nhttp: [{match: [{uri: {prefix: /a}}], directResponse: {status: 202}}]";
+    let both =
+        [prodsvc(), custom("VirtualService", "prod", "split", SPLIT), custom("VirtualService", "prod", "wide", wide)];
+    let alone = model(&both.concat());
+    assert_eq!(found(&alone), ["shadowed_route spec.http[0]"], "the route for the whole host takes everything");
+    let other =
+        service("prod", "other", "clusterIP: 10.96.0.11, selector: {app: other}, ports: [{name: http, port: 80}]");
+    assert_eq!(found(&model(&[both.concat(), other].concat())), [] as [&str; 0], "it is reached for the other");
+}
