@@ -153,6 +153,12 @@ impl EndpointState {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Forgets what it did wrong.
+    fn forgive(&self) {
+        *self.record() = Record::default();
+        self.is_marked.store(false, Ordering::Relaxed);
+    }
+
     /// Notes how long the endpoint took to answer. Two racing notes lose one measurement, which is harmless.
     pub fn observe(&self, sample: Duration) {
         let now = self.micros();

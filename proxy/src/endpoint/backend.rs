@@ -139,7 +139,8 @@ impl BackendState {
     }
 
     /// A backend whose ejections and refusals are counted. What is in use of `before`, an older configuration of the same
-    /// backend, goes on; so do its endpoints with their connections and records, where those are made in the same way.
+    /// backend, goes on; so do its endpoints with their connections and records, where those are made in the same way. Who
+    /// ejects nobody any more has nobody ejected.
     pub fn counted(backend: Arc<Backend>, metrics: Arc<Metrics>, before: Option<&Self>) -> Self {
         let Some(before) = before else { return Self::with(backend, Arc::default(), Some(metrics)) };
         let mut state = Self::with(backend, Arc::clone(&before.used), Some(metrics));
@@ -152,6 +153,9 @@ impl BackendState {
             let (list, listed) = (Arc::clone(&held.list), Arc::clone(&held.listed));
             let (until, gone, place) = (held.until, held.gone.clone(), held.place.clone());
             drop(held);
+            if new.outlier.is_none() {
+                list.iter().for_each(|endpoint| endpoint.forgive());
+            }
             let mut mine = state.write();
             (mine.list, mine.listed, mine.until, mine.gone, mine.place) = (list, listed, until, gone, place);
             mine.arrange(&state.backend, clock::now(), state.born);

@@ -83,7 +83,10 @@ pub(super) fn due(backend: &Backend, all: &[Arc<EndpointState>], now: Instant, b
 impl Pickable {
     /// Of `all`, those that may be picked; `own` is where the proxy is.
     pub(super) fn new(backend: &Backend, all: &[Listed<'_>], own: Place<'_>) -> Self {
-        let standings: Vec<Standing> = all.iter().map(|l| l.state.standing()).collect();
+        // Without rules nobody is left out, whatever requests that began under older ones may still find.
+        let ejects = backend.outlier.is_some();
+        let standing = |l: &Listed<'_>| if ejects { l.state.standing() } else { Standing::In };
+        let standings: Vec<Standing> = all.iter().map(standing).collect();
         let is_ejected = |s: &Standing| matches!(s, Standing::Ejected { .. });
         let ejected = standings.iter().filter(|s| is_ejected(s)).count();
         let least = backend.outlier.as_ref().map_or(0, |o| o.min_health_percent);

@@ -236,6 +236,30 @@ fn one_that_fails_is_ejected_and_comes_back_on_probation() {
 }
 
 #[test]
+fn one_that_is_ejected_is_in_use_once_nobody_asks_for_ejections() {
+    let mut registry = prometheus_client::registry::Registry::default();
+    let metrics = Arc::new(crate::metrics::Metrics::new(&mut registry));
+    let before = with(|b| {
+        b.outlier = Some(Outlier { base_ejection: Duration::from_secs(60), ..outlier() });
+        b.load_balancing.algorithm = Algorithm::RoundRobin;
+    });
+    fill(&before, 4);
+    let bad = Arc::clone(&before.endpoints()[0]);
+    let fail = || (0..3).for_each(|_| before.ended(&bad, answered(500)));
+    fail();
+    assert_eq!(chosen(&before, 30), [0, 10, 10, 10]);
+    let anew = Arc::new(Backend { outlier: None, ..(*before.backend).clone() });
+    let after = BackendState::counted(anew, metrics, Some(&before));
+    assert_eq!(bad.standing(), Standing::In);
+    assert_eq!(chosen(&after, 40), [10; 4]);
+    // Requests that began before end by the older rules.
+    fail();
+    assert!(matches!(bad.standing(), Standing::Ejected { .. }));
+    after.stand_at("a", "b");
+    assert_eq!(chosen(&after, 40), [10; 4]);
+}
+
+#[test]
 fn no_more_are_ejected_than_allowed_and_one_of_two_is() {
     let backend = with(|b| b.outlier = Some(Outlier { max_ejection_percent: 10, ..outlier() }));
     fill(&backend, 2);
