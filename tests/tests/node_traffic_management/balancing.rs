@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use causeway_tests::until;
 
-use crate::stage::{ROLLOUT, SOON, Stage};
+use crate::stage::{ROLLOUT, SOON, Stage, counts, url};
 
 /// `slow` takes 100 ms for each answer.
 pub fn least_request(stage: &Stage) {
@@ -26,6 +26,18 @@ pub fn consistent_hash(stage: &Stage) {
     assert_eq!(many.keys().collect::<Vec<_>>(), ["v1", "v2", "v3"], "many users, all endpoints: {many:?}");
     let again = stage.answers("hashed/", &["--requests", "30", "--header", "x-user: alice"]);
     assert_eq!(alice, again);
+
+    stage.rule("hashed", "{loadBalancer: {consistentHash: {httpQueryParameterName: user}}}");
+    let bob = stage.answers("hashed/?user=bob", &["--requests", "30"]);
+    assert!(bob.len() == 1 && bob.values().all(|n| *n == 30), "{bob:?}");
+    let without = stage.answers("hashed/", &["--requests", "90"]);
+    assert_eq!(without.len(), 3, "what has no key is drawn: {without:?}");
+
+    stage.rule("hashed", "{loadBalancer: {consistentHash: {useSourceIdentity: true}}}");
+    for from in [&stage.client, &stage.guest] {
+        let own = counts(&from.load(&["--url", &url("hashed/"), "--requests", "30"]));
+        assert!(own.len() == 1 && own.values().all(|n| *n == 30), "one caller, one endpoint: {own:?}");
+    }
 
     stage.rule("hashed", "{loadBalancer: {consistentHash: {httpCookie: {name: stick, path: /, ttl: 60s}}}}");
     let mut reached = BTreeSet::new();

@@ -55,6 +55,25 @@ pub fn retries(stage: &Stage) {
     assert_eq!((reply.status, reply.code(), tries.len()), (504, "upstream_timeout", 2), "{reply:?}");
 }
 
+/// A backend that fails every request is asked more often by so many as its budget has room for.
+pub fn retry_budget(stage: &Stage) {
+    stage.apply(PATIENCE);
+    let tries = |key: &str| {
+        let header = format!("x-key: {key}");
+        let arguments = ["--requests", "300", "--concurrency", "20", "--header", &header];
+        let report = stage.load("patience/status/1000000/503", &arguments);
+        assert_eq!(report["statuses"]["503"], 300, "{report}");
+        stage.received(1, key).len()
+    };
+    stage.rule("v1", "{retryBudget: {percent: 100, minRetryConcurrency: 100}}");
+    assert_eq!(tries("wide"), 900, "each as often as its route says");
+    stage.rule("v1", "{retryBudget: {percent: 10, minRetryConcurrency: 1}}");
+    let before = stage.metric("causeway_retries_total", &["outcome=\"no_budget\""]);
+    let narrow = tries("narrow");
+    assert!((300..500).contains(&narrow), "{narrow}");
+    assert!(stage.metric("causeway_retries_total", &["outcome=\"no_budget\""]) > before + 100.0);
+}
+
 /// `deaf` is ready, and nobody listens at its port.
 pub fn connect_failures(stage: &Stage) {
     stage.apply(PATIENCE);
@@ -96,4 +115,22 @@ pub fn outliers(stage: &Stage) {
         assert_eq!(report["failed"], 0, "{report}");
         if counts(&report).values().filter(|n| **n == 20).count() == 3 { Ok(()) } else { Err(report.to_string()) }
     });
+}
+
+/// `slow` takes 100 ms for each answer, the others a few.
+pub fn slow_outlier(stage: &Stage) {
+    stage.rule(
+        "lazy",
+        "{loadBalancer: {simple: ROUND_ROBIN}, outlierDetection: {consecutive5xxErrors: 0, latencyPercent: 200, interval: \
+         500ms, baseEjectionTime: 4s, maxEjectionPercent: 40}}",
+    );
+    until("the slow one is out", SOON, || {
+        let apps = stage.answers("lazy/", &["--requests", "30"]);
+        if apps.len() == 2 && !apps.contains_key("slow") { Ok(()) } else { Err(format!("{apps:?}")) }
+    });
+    assert!(stage.metric("causeway_ejections_total", &["lazy.prod", "reason=\"latency\""]) >= 1.0);
+    // Without the rule nobody is left out any more.
+    stage.rule("lazy", "{loadBalancer: {simple: ROUND_ROBIN}}");
+    let apps = stage.answers("lazy/", &["--requests", "30"]);
+    assert!(apps.len() == 3 && apps.values().all(|n| *n == 10), "{apps:?}");
 }

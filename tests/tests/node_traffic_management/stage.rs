@@ -51,6 +51,7 @@ const SERVICES: &[(&str, &str)] = &[
     ("crowded", "app: web"),
     ("limited", "version: v1"),
     ("queued", "queued: \"yes\""),
+    ("lazy", "queued: \"yes\""),
     ("warm", "warm: \"yes\""),
 ];
 
