@@ -110,29 +110,27 @@ impl Record {
         count(&mut self.server_errors, status >= 500);
         count(&mut self.gateway_errors, matches!(status, 502..=504));
         count(&mut self.connect_failures, ending == Ending::Failed);
-        let reached = |counter: u32, limit: Option<u32>| counter > 0 && limit.is_some_and(|limit| counter >= limit);
+        let first = |of: &dyn Fn(u32, Option<u32>) -> bool| {
+            let all = [
+                (Reason::ConnectFailures, self.connect_failures, rules.connect_failures),
+                (Reason::GatewayErrors, self.gateway_errors, rules.gateway_errors),
+                (Reason::ServerErrors, self.server_errors, rules.server_errors),
+            ];
+            all.into_iter().find(|(_, counter, limit)| *counter > 0 && of(*counter, *limit)).map(|(reason, ..)| reason)
+        };
         match self.standing {
             Standing::Ejected { .. } => None,
-            Standing::In => [
-                (Reason::ConnectFailures, reached(self.connect_failures, rules.connect_failures)),
-                (Reason::GatewayErrors, reached(self.gateway_errors, rules.gateway_errors)),
-                (Reason::ServerErrors, reached(self.server_errors, rules.server_errors)),
-            ]
-            .into_iter()
-            .find_map(|(reason, is_reached)| is_reached.then_some(reason)),
+            Standing::In => first(&|counter, limit| limit.is_some_and(|limit| counter >= limit)),
             Standing::Probation { left, reason } => {
-                let counts = |limit: Option<u32>, counter: u32| limit.is_some() && counter > 0;
-                let is_bad = counts(rules.server_errors, self.server_errors)
-                    || counts(rules.gateway_errors, self.gateway_errors)
-                    || counts(rules.connect_failures, self.connect_failures);
-                if is_bad {
-                    return Some(reason);
+                // One is enough, and it is the reason from now on, whatever the endpoint was ejected for before.
+                let failed = first(&|_, limit| limit.is_some());
+                if failed.is_none() {
+                    self.standing = match left {
+                        0 | 1 => Standing::In,
+                        left => Standing::Probation { left: left - 1, reason },
+                    };
                 }
-                self.standing = match left {
-                    0 | 1 => Standing::In,
-                    left => Standing::Probation { left: left - 1, reason },
-                };
-                None
+                failed
             }
         }
     }

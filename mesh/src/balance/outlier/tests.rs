@@ -81,6 +81,15 @@ fn one_failure_in_probation_ejects_again_and_for_longer() {
 }
 
 #[test]
+fn who_is_ejected_again_is_so_for_what_failed_now() {
+    let rules = Outlier { connect_failures: Some(2), ..rules() };
+    let mut record = Record::default();
+    record.eject(Reason::Latency, SECOND, &rules);
+    record.settle(SECOND * 31);
+    assert_eq!(record.note(Ending::Failed, &rules), Some(Reason::ConnectFailures));
+}
+
+#[test]
 fn no_more_than_the_share_is_ejected_but_one_of_two_may_always_be() {
     assert!(may_eject(10, 4, 50) && !may_eject(10, 5, 50));
     assert!(may_eject(2, 0, 10) && !may_eject(2, 1, 10));
