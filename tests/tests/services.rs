@@ -49,6 +49,16 @@ impl Stage {
         })
     }
 
+    /// Waits until each of them has answered: one that was slow at first is left alone for some seconds.
+    fn all_serve(&self, url: &str, apps: &[&str]) {
+        let mut seen = BTreeSet::new();
+        until("all serve", Duration::from_secs(60), || {
+            seen.append(&mut Self::apps(&self.client, url, 20));
+            if apps.iter().all(|app| seen.contains(*app)) { Ok(()) } else { Err(format!("{seen:?} of {apps:?}")) }
+        });
+        assert_eq!(seen.len(), apps.len(), "nobody else: {seen:?}");
+    }
+
     /// Who answers `count` requests of `client`.
     fn apps(client: &Pod, url: &str, count: u32) -> BTreeSet<String> {
         (0..count).map(|_| client.curl(&[url]).header("x-app").to_owned()).collect()
@@ -137,7 +147,7 @@ fn hand_written_endpoints_are_used_with_and_without_a_proxy() {
     );
     let url = format!("http://{}/", cluster.ip);
     stage.until("the Service answers", &[&url], |r| r.status == 200);
-    assert_eq!(Stage::apps(&stage.client, &url, 40), ["legacy", "web-0"].map(str::to_owned).into());
+    stage.all_serve(&url, &["legacy", "web-0"]);
     for policy in ["mutual_tls", "none"] {
         let labels = [&*format!("connection_security_policy=\"{policy}\""), "destination_service_name=\"mixed\""];
         assert!(stage.client.metric("istio_requests_total", &labels) >= 1.0, "{policy}");
@@ -163,7 +173,7 @@ fn a_client_sticks_to_an_endpoint_where_the_service_says_so() {
     stage.service("prod", "web", &spec(""));
     let url = format!("http://{}/", cluster.ip);
     stage.until("the Service answers", &[&url], |r| r.status == 200);
-    assert_eq!(Stage::apps(&stage.client, &url, 60).len(), 3);
+    stage.all_serve(&url, &["web-0", "web-1", "web-2"]);
     stage.service("prod", "web", &spec("sessionAffinity: ClientIP,"));
     until("requests stick", Duration::from_secs(20), || {
         let apps = Stage::apps(&stage.client, &url, 12);

@@ -49,10 +49,12 @@ fn each_part_of_a_match_decides() {
   - {match: [{sourceLabels: {app: client}, uri: {prefix: /labels}}], route: [{destination: {host: shop, subset: v2}}]}
   - {match: [{sourceServiceAccount: qa/other, uri: {prefix: /account}}], route: [{destination: {host: shop, subset: v2}}]}
   - {match: [{uri: {regex: '/r/[0-9]+'}}], route: [{destination: {host: shop, subset: v2}}]}
+  - {match: [{uri: {exact: /in-force}}], directResponse: {status: 418}}
   - route: [{destination: {host: shop, subset: v1}}]
 ",
     );
-    stage.until_by(&["http://shop.prod/case"], "v2");
+    // Not by an application: without any route both versions answer.
+    stage.until_by(&["http://shop.prod/in-force"], "418");
     let at = |path: &str| format!("http://shop.prod{path}");
     let with =
         |more: &[&str], path: &str| [more, &[at(path).as_str()]].concat().iter().map(|s| (*s).to_owned()).collect();
