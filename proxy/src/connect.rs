@@ -14,6 +14,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::body::Payload;
+use crate::bulk::Bulk;
 use crate::endpoint::{BackendState, EndpointState, Slot};
 use crate::pool::{Bounds, Checkout, Stream};
 use crate::reply::Refusal;
@@ -27,7 +28,7 @@ pub enum Upstream {
     /// To an endpoint outside the mesh, or to the application.
     Plain(TcpStream),
     /// Mutual TLS.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Bulk<TcpStream>>>),
 }
 
 /// Opens a TCP connection.
@@ -56,11 +57,11 @@ pub async fn tls(
     identity: &SpiffeId,
     alpn: Alpn,
     timeout: Duration,
-) -> Result<TlsStream<TcpStream>, Refusal> {
+) -> Result<TlsStream<Bulk<TcpStream>>, Refusal> {
     let state = tls.current().ok_or_else(|| Refusal::new(Reject::NotReady, "certificate"))?;
     let config = state.client_config(identity, alpn).map_err(|e| Refusal::new(Reject::NotReady, e.to_string()))?;
     let handshake = async {
-        let stream = tcp(address, timeout).await?;
+        let stream = Bulk::new(tcp(address, timeout).await?);
         let name = ServerName::IpAddress(address.ip().into());
         TlsConnector::from(config).connect(name, stream).await.map_err(|error| refused(address, identity, &error))
     };
@@ -113,7 +114,7 @@ async fn open_http2(tls_source: &Tls, backend: &BackendState, state: &EndpointSt
         Some(identity) => {
             let stream = tls(tls_source, state.address(), identity, Alpn::H2, timeout).await?;
             life = peer_life(stream.get_ref().1);
-            keep_alive(backend, stream.get_ref().0);
+            keep_alive(backend, stream.get_ref().0.get_ref());
             http2(stream).await
         }
         None => http2(outside(backend, state, b"h2", timeout).await?).await,
@@ -277,7 +278,7 @@ pub async fn bytes(
     match identity(backend, state) {
         Some(identity) => {
             let stream = tls(tls_source, state.address(), identity, alpn, timeout).await?;
-            keep_alive(backend, stream.get_ref().0);
+            keep_alive(backend, stream.get_ref().0.get_ref());
             Ok(Upstream::Tls(Box::new(stream)))
         }
         None => {

@@ -15,6 +15,8 @@ use causeway_mesh::reject::Reject;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use crate::bulk::poll_read_buf;
+
 /// How long the rest of a head may take once its first byte has come.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -106,7 +108,27 @@ impl<S> Guarded<S> {
         out.put_slice(&self.held[..n]);
         self.held.advance(n);
         self.passable -= n;
+        if self.held.is_empty() {
+            self.held = BytesMut::new(); // an idle connection keeps no buffer
+        }
         Poll::Ready(Ok(true))
+    }
+
+    /// Judges what was just read to where hyper wants it, behind its first `before` bytes: what passes stays there, what
+    /// does not yet is held back. False: nothing passes.
+    fn judge_in_place(&mut self, out: &mut ReadBuf<'_>, before: usize) -> Poll<io::Result<bool>> {
+        let read = &out.filled()[before..];
+        let passed = match self.guard.step(read) {
+            Step::Pass(n) => n,
+            Step::NeedMore => 0,
+            Step::Refuse(violation) => {
+                out.set_filled(before);
+                return self.refuse(violation.reject(), violation.to_string());
+            }
+        };
+        self.held.extend_from_slice(&read[passed..]);
+        out.set_filled(before + passed);
+        Poll::Ready(Ok(passed > 0))
     }
 
     /// In a body the read fails, so that the request upstream is reset; a refused head is replaced by the stand-in.
@@ -168,24 +190,24 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
                 let _ = this.refuse(Reject::RequestTimeout, "the head took too long".to_owned());
                 continue;
             }
-            this.held.reserve(PIECE);
-            if ready!(read_more(&mut this.inner, &mut this.held, cx))? == 0 {
-                return Poll::Ready(Ok(())); // end of stream: hyper sees it
+            if !this.held.is_empty() {
+                this.held.reserve(PIECE);
+                if ready!(poll_read_buf(&mut this.inner, cx, &mut this.held))? == 0 {
+                    return Poll::Ready(Ok(())); // end of stream: hyper sees it
+                }
+                continue;
+            }
+            let before = out.filled().len();
+            ready!(Pin::new(&mut this.inner).poll_read(cx, out))?;
+            if out.filled().len() == before {
+                return Poll::Ready(Ok(()));
+            }
+            if ready!(this.judge_in_place(out, before))? {
+                this.note_state(cx);
+                return Poll::Ready(Ok(()));
             }
         }
     }
-}
-
-/// One read into the spare capacity of `buffer`.
-fn read_more<S: AsyncRead + Unpin>(
-    inner: &mut S,
-    buffer: &mut BytesMut,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<usize>> {
-    use tokio::io::AsyncReadExt;
-    // `read_buf` writes into spare capacity without zeroing it, and nothing is lost when it is dropped while pending.
-    let mut read = std::pin::pin!(inner.read_buf(buffer));
-    read.as_mut().poll(cx)
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {

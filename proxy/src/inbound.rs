@@ -18,6 +18,7 @@ use tokio_rustls::rustls::server::Acceptor;
 
 use crate::accept::Accepted;
 use crate::access_log::AccessLog;
+use crate::bulk::Bulk;
 use crate::connect::{self, CONNECT_TIMEOUT, Upstream};
 use crate::drain::Drain;
 use crate::endpoint::EndpointState;
@@ -130,7 +131,7 @@ impl Inbound {
             self.refuse(&Refusal::new(Reject::NotReady, "configuration"), from);
             return;
         }
-        let replay = Replay::new(Prefixed::new(first, stream));
+        let replay = Replay::new(Prefixed::new(first, Bulk::new(stream)));
         let start = tokio::time::timeout(HANDSHAKE, LazyConfigAcceptor::new(Acceptor::default(), replay)).await;
         let start = match start {
             Ok(Ok(start)) => start,

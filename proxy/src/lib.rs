@@ -5,6 +5,7 @@ pub mod access_log;
 pub mod admin;
 pub mod args;
 pub mod body;
+pub mod bulk;
 pub mod clock;
 pub mod connect;
 pub mod discovery;

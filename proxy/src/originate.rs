@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::bulk::Bulk;
 use crate::clock;
 use crate::reply::Refusal;
 
@@ -98,7 +99,7 @@ impl Origination {
         tls: &OriginateTls,
         stream: TcpStream,
         alpn: &[u8],
-    ) -> Result<TlsStream<TcpStream>, Refusal> {
+    ) -> Result<TlsStream<Bulk<TcpStream>>, Refusal> {
         let failed = |why: String| Refusal::new(Reject::ConnectFailed, format!("{} tls: {why}", backend.name));
         let mut config = self.config(tls).map_err(|e| failed(e.to_string()))?;
         if !alpn.is_empty() {
@@ -107,7 +108,8 @@ impl Origination {
             config = Arc::new(own);
         }
         let server = server_name(backend, tls).map_err(|e| failed(e.to_string()))?;
-        let stream = TlsConnector::from(config).connect(server, stream).await.map_err(|e| failed(e.to_string()))?;
+        let stream =
+            TlsConnector::from(config).connect(server, Bulk::new(stream)).await.map_err(|e| failed(e.to_string()))?;
         // A server that knows nothing of ALPN speaks HTTP/1.1.
         let agreed = stream.get_ref().1.alpn_protocol();
         if alpn == b"h2" && agreed != Some(alpn) {

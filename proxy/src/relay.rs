@@ -11,11 +11,15 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::bulk::{AHEAD, poll_read_buf};
 use crate::connect::Upstream;
 use crate::metrics::Series;
 
-/// Buffer of each direction.
-const BUFFER: usize = 16 * 1024;
+/// Room for the first bytes after a silence, bytes.
+const SMALL: usize = 8 * 1024;
+
+/// A read of this many bytes shows that more is there: TLS gives no more than a record at a time.
+const RECORD: usize = 16 * 1024;
 
 /// What any tunnel is made of.
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -96,40 +100,103 @@ impl Drop for Report<'_> {
 ///
 /// # Errors
 /// Either side's; the other is then closed by being dropped.
-pub async fn run<A: Io, B: Io>(caller: A, mut upstream: B, count: &Count) -> io::Result<()> {
-    let mut caller = Counted { inner: caller, count: count.clone() };
-    tokio::io::copy_bidirectional_with_sizes(&mut caller, &mut upstream, BUFFER, BUFFER).await.map(|_| ())
+pub async fn run<A: Io, B: Io>(mut caller: A, mut upstream: B, count: &Count) -> io::Result<()> {
+    let (mut up, mut down) = (Way::default(), Way::default());
+    std::future::poll_fn(|cx| {
+        let up = up.poll(cx, &mut caller, &mut upstream, &count.0.1, true)?;
+        let down = down.poll(cx, &mut upstream, &mut caller, &count.0.0, false)?;
+        if up.is_ready() && down.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await
 }
 
-struct Counted<S> {
-    inner: S,
-    count: Count,
+/// One direction. Its buffer grows with the flow and is given back when nothing flows.
+#[derive(Default)]
+struct Way {
+    buffer: BytesMut,
+    is_flowing: bool,
+    is_unflushed: bool,
+    state: State,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = out.filled().len();
-        ready!(Pin::new(&mut this.inner).poll_read(cx, out))?;
-        this.count.0.1.fetch_add((out.filled().len() - before) as u64, Ordering::Relaxed);
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    #[default]
+    Open,
+    /// Nothing more comes; what is left goes out, then the end.
+    Ending,
+    Ended,
+}
+
+impl Way {
+    /// Moves what can be moved; ready at the end. Bytes are added to `count` when they are read, or when written.
+    fn poll<A: Io, B: Io>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut A,
+        to: &mut B,
+        count: &AtomicU64,
+        when_read: bool,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            if self.state == State::Open && self.buffer.is_empty() {
+                match self.read(cx, from) {
+                    Poll::Ready(Ok(0)) => self.state = State::Ending,
+                    Poll::Ready(Ok(n)) => {
+                        if when_read {
+                            count.fetch_add(n as u64, Ordering::Relaxed);
+                        }
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => {
+                        ready!(self.flush(cx, to))?;
+                        return Poll::Pending;
+                    }
+                }
+            }
+            while !self.buffer.is_empty() {
+                let Poll::Ready(written) = Pin::new(&mut *to).poll_write(cx, &self.buffer)? else {
+                    ready!(self.flush(cx, to))?;
+                    return Poll::Pending;
+                };
+                if written == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.buffer.advance(written);
+                self.is_unflushed = true;
+                if !when_read {
+                    count.fetch_add(written as u64, Ordering::Relaxed);
+                }
+            }
+            match self.state {
+                State::Open => {}
+                State::Ending => {
+                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                    self.state = State::Ended;
+                }
+                State::Ended => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    fn read<A: Io>(&mut self, cx: &mut Context<'_>, from: &mut A) -> Poll<io::Result<usize>> {
+        self.buffer.reserve(if self.is_flowing { AHEAD } else { SMALL });
+        let room = self.buffer.capacity();
+        let read = poll_read_buf(from, cx, &mut self.buffer);
+        self.is_flowing = matches!(read, Poll::Ready(Ok(n)) if n >= room.min(RECORD));
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+        read
+    }
+
+    /// Sends what the stream holds back, once nothing follows at once.
+    fn flush<B: Io>(&mut self, cx: &mut Context<'_>, to: &mut B) -> Poll<io::Result<()>> {
+        if self.is_unflushed {
+            ready!(Pin::new(to).poll_flush(cx))?;
+            self.is_unflushed = false;
+        }
         Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let n = ready!(Pin::new(&mut this.inner).poll_write(cx, data))?;
-        this.count.0.0.fetch_add(n as u64, Ordering::Relaxed);
-        Poll::Ready(Ok(n))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
     }
 }
 
@@ -222,6 +289,24 @@ impl AsyncWrite for Upstream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, data),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, data),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
         }
     }
 }
