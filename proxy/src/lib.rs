@@ -30,6 +30,7 @@ pub mod server;
 pub mod sniff;
 pub mod store;
 pub mod target;
+mod through;
 pub mod tls;
 pub mod upgrade;
 
