@@ -9,6 +9,13 @@ pub fn flow_map(pairs: &[(String, String)]) -> String {
     format!("{{{}}}", inner.join(", "))
 }
 
+/// A Namespace whose pods are injected, and the end of the document.
+pub fn injected_namespace(name: &str) -> String {
+    format!(
+        "{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{causeway.dev/inject: \"true\"}}}}}}\n---\n"
+    )
+}
+
 /// A Pod. `containers` is the text of `spec.containers`, indented by two, or empty.
 pub fn pod(
     namespace: &str,

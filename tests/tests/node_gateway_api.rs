@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use causeway_tests::capability::{NODE, Need, has};
 use causeway_tests::kube::{Inside, Node};
+use causeway_tests::yaml::injected_namespace as namespace;
 
 /// The namespace of the scenarios.
 const TOWN_NAME: &str = "town";
@@ -126,13 +127,6 @@ fn add(node: &Node, yaml: &str, deployments: &[&str]) {
     for deployment in deployments {
         node.rolled_out(TOWN_NAME, &format!("deploy/{deployment}"), ROLLOUT);
     }
-}
-
-/// A namespace whose pods are injected.
-fn namespace(name: &str) -> String {
-    format!(
-        "{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{causeway.dev/inject: \"true\"}}}}}}\n---\n"
-    )
 }
 
 /// A Deployment of one pod of the test application on port 8080, with its ServiceAccount; the client's is no `web`.

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use causeway_tests::capability::{NODE, Need, has};
 use causeway_tests::kube::Node;
+use causeway_tests::yaml::injected_namespace as namespace;
 
 /// Longest wait for a Deployment, on two cores that do everything.
 const ROLLOUT: Duration = Duration::from_secs(120);
@@ -34,13 +35,6 @@ const ROLLOUT: Duration = Duration::from_secs(120);
 fn node() -> Option<&'static Node> {
     let needs = [NODE, &[Need::Program("tcpdump"), Need::Postgres]].concat();
     has(&needs).then(Node::shared)
-}
-
-/// A namespace whose pods are injected.
-fn namespace(name: &str) -> String {
-    format!(
-        "{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{causeway.dev/inject: \"true\"}}}}}}\n---\n"
-    )
 }
 
 /// A Deployment `name` of the test application's HTTP server on port 8080, with its ServiceAccount.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use causeway_tests::kube::{Inside, Node};
 use causeway_tests::pod::Reply;
+use causeway_tests::yaml::injected_namespace;
 use serde_json::Value;
 
 /// Longest wait for pods, on two cores that do everything.
@@ -72,7 +73,7 @@ impl Stage {
     pub fn set() -> Self {
         let node = Node::shared();
         let _told = node.told(&["dev", "qa", "prod"]);
-        let mut yaml: String = ["dev", "qa", "prod"].map(namespace).concat();
+        let mut yaml: String = ["dev", "qa", "prod"].map(injected_namespace).concat();
         yaml.extend(APPS.iter().map(deployment));
         yaml.extend(SERVICES.iter().map(service));
         node.apply(&yaml).unwrap();
@@ -159,12 +160,6 @@ pub fn url(at: &str) -> String {
     let (service, path) = at.split_once('/').unwrap_or((at, ""));
     let (service, port) = service.split_once(':').map_or((service, String::new()), |(s, p)| (s, format!(":{p}")));
     format!("http://{service}.prod{port}/{path}")
-}
-
-fn namespace(name: &str) -> String {
-    format!(
-        "{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{causeway.dev/inject: \"true\"}}}}}}\n---\n"
-    )
 }
 
 fn deployment((name, namespace, labels, more): &App) -> String {
