@@ -24,6 +24,7 @@ pub mod poll;
 pub mod ports;
 pub mod process;
 pub mod progressive;
+pub mod scenarios;
 pub mod yaml;
 
 pub use mesh::{Mesh, Settings};

@@ -16,6 +16,74 @@ pub fn injected_namespace(name: &str) -> String {
     )
 }
 
+/// The test application's HTTP server as a Deployment of one pod, ready when it answers, with a ServiceAccount of its name.
+#[derive(Clone, Copy, Debug)]
+pub struct App<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name, which it answers as `x-app`.
+    pub name: &'a str,
+    /// Labels of the pod, `app: web, version: v1`.
+    pub labels: &'a str,
+    /// Pods.
+    pub replicas: u32,
+    /// Port where it listens.
+    pub port: u16,
+    /// More arguments, each with a comma in front: `, --broken, /break`.
+    pub more: &'a str,
+    /// More of the pod's `spec` as lines that are indented by six, containers first; or empty.
+    pub rest: &'a str,
+}
+
+impl Default for App<'_> {
+    fn default() -> Self {
+        Self { namespace: "prod", name: "app", labels: "", replicas: 1, port: 8080, more: "", rest: "" }
+    }
+}
+
+impl App<'_> {
+    /// The documents, each with its end.
+    pub fn yaml(&self) -> String {
+        let Self { namespace, name, labels, replicas, port, more, rest } = self;
+        format!(
+            "apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: {name}, namespace: {namespace}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}, namespace: {namespace}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{{labels}}}}}
+  template:
+    metadata: {{labels: {{{labels}}}}}
+    spec:
+      serviceAccountName: {name}
+      terminationGracePeriodSeconds: 5
+      containers:
+      - name: app
+        image: causeway-test/app:1
+        args: [http, --name, {name}, --listen, \"[::]:{port}\"{more}]
+        readinessProbe: {{httpGet: {{port: {port}, path: /}}, periodSeconds: 1}}
+{rest}---
+"
+        )
+    }
+}
+
+/// A Service whose address the API server chooses, and the end of the document.
+pub fn service_of(namespace: &str, name: &str, selector: &str, ports: &[Port<'_>]) -> String {
+    let mut text = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  selector: \
+         {{{selector}}}\n  ports:\n"
+    );
+    for Port { name, port, target } in ports {
+        let _ = writeln!(text, "  - {{name: {name}, port: {port}, targetPort: {target}}}");
+    }
+    text + "---\n"
+}
+
 /// A Pod. `containers` is the text of `spec.containers`, indented by two, or empty.
 pub fn pod(
     namespace: &str,

@@ -26,17 +26,12 @@ mod sharing;
 #[path = "node_traffic_management/stage.rs"]
 mod stage;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
-
 use causeway_tests::capability::{NODE, has};
+use causeway_tests::scenarios::{Scenario, play};
 use stage::Stage;
 
-/// A name and what is done.
-type Scenario = (&'static str, fn(&Stage));
-
 /// The last one adds a pod.
-const SCENARIOS: &[Scenario] = &[
+const SCENARIOS: &[Scenario<Stage>] = &[
     ("each condition of a match decides", matching::each_condition_decides),
     ("redirects and direct answers", acting::redirects_and_answers),
     ("rewrites and changes of headers", acting::rewrites_and_headers),
@@ -67,19 +62,7 @@ fn what_is_applied_and_programmed_holds_for_the_next_request() {
     if !has(NODE) {
         return;
     }
-    let wanted = std::env::var("CAUSEWAY_SCENARIO").unwrap_or_default();
-    let wanted = |name: &str| wanted.split(',').any(|word| name.contains(word));
     let stage = Stage::set();
     let _told = stage.node.told(&["dev", "qa", "prod"]);
-    // None needs what another did, so one that fails does not hide the others.
-    let mut failed = Vec::new();
-    for (name, scenario) in SCENARIOS.iter().filter(|(name, _)| wanted(name)) {
-        let begun = Instant::now();
-        println!("== {name}");
-        if catch_unwind(AssertUnwindSafe(|| scenario(&stage))).is_err() {
-            failed.push(name);
-        }
-        println!("   done in {:.1} s", begun.elapsed().as_secs_f64());
-    }
-    assert!(failed.is_empty(), "failed: {failed:?}; what each said stands above");
+    play(&stage, SCENARIOS);
 }

@@ -65,6 +65,19 @@ impl Cluster {
         self.kubectl_with_input(&["apply", "-f", "-"], yaml)
     }
 
+    /// Applies as a user does, and waits as a user does until all of it is in force.
+    ///
+    /// # Panics
+    /// When it is refused, or not in force within a minute.
+    pub fn programmed(&self, yaml: &str) {
+        self.apply(yaml).unwrap_or_else(|error| panic!("{error}\n{yaml}"));
+        let wait = ["wait", "--for=condition=Programmed", "--timeout=60s", "-f", "-"];
+        if let Err(error) = self.kubectl_with_input(&wait, yaml) {
+            let now = self.kubectl_with_input(&["get", "-o", "yaml", "-f", "-"], yaml);
+            panic!("{error}\n{}", now.unwrap_or_else(|e| e));
+        }
+    }
+
     /// An object, or a list, as JSON: `get(&["-n", "prod", "pods"])`.
     pub fn get(&self, arguments: &[&str]) -> Result<serde_json::Value, String> {
         let text = self.kubectl(&[&["get", "-o", "json"], arguments].concat())?;

@@ -43,9 +43,34 @@ impl Inside {
         command
     }
 
+    /// As [`Self::network`], with names resolved as in the pod, and nothing of the host's environment.
+    pub fn with_names(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        // A mount namespace of its own, so that the host keeps its file.
+        let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+        let mut command = self.network("unshare");
+        command.args(["--mount", "sh", "-c", script, &format!("/proc/{}/root/etc/resolv.conf", self.pid)]);
+        command.arg(program).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command
+    }
+
     /// One request by the image's curl.
     pub fn curl(&self, arguments: &[&str]) -> Reply {
         Reply::of(&mut self.command("curl"), arguments)
+    }
+
+    /// `causeway-test-app talk` to its end; what it heard.
+    pub fn talk(&self, arguments: &[&str]) -> Value {
+        run(self.command("causeway-test-app").args(["talk", "--connect"]).args(arguments)).json()
+    }
+
+    /// The sum of the samples of a metric of the pod's proxy whose line contains all of `labels`.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = self.curl(&["http://127.0.0.1:15020/metrics"]).body;
+        text.lines()
+            .filter(|l| l.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
+            .filter(|l| labels.iter().all(|part| l.contains(part)))
+            .filter_map(|l| l.rsplit_once(' ')?.1.parse::<f64>().ok())
+            .sum()
     }
 
     /// `causeway-test-app load` to its end; its report.

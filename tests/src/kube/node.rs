@@ -179,7 +179,9 @@ impl Node {
         for name in ["kube-controller-manager", "kube-scheduler", "kube-proxy"] {
             self.start_component(name);
         }
-        let dns = include_str!("../../kube/coredns.yaml").replace("@ADDRESS@", &self.place.dns.to_string());
+        let dns = include_str!("../../kube/coredns.yaml")
+            .replace("@ADDRESS@", &self.place.dns.to_string())
+            .replace("@OUTSIDE@", &self.address().to_string());
         until("the manifest of the DNS is applied", START, || self.apply(&dns));
         until("the node is ready", START, || {
             self.wait(&[&format!("node/{NAME}")], "condition=Ready", Duration::from_secs(1))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use causeway_tests::kube::{Inside, Node};
 use causeway_tests::pod::Reply;
-use causeway_tests::yaml::injected_namespace;
+use causeway_tests::yaml::{self, Port, injected_namespace};
 use serde_json::Value;
 
 /// Longest wait for pods, on two cores that do everything.
@@ -56,6 +56,12 @@ const SERVICES: &[(&str, &str)] = &[
     ("warm", "warm: \"yes\""),
 ];
 
+const PORTS: &[Port<'_>] = &[
+    Port { name: "http", port: 80, target: 8080 },
+    Port { name: "http-more", port: 8080, target: 8080 },
+    Port { name: "tcp-push", port: 9000, target: 9000 },
+];
+
 /// The running workloads.
 pub struct Stage {
     /// With Causeway installed.
@@ -89,12 +95,7 @@ impl Stage {
 
     /// Applies as a user does, and waits as a user does until all of it is in force.
     pub fn apply(&self, yaml: &str) {
-        self.node.apply(yaml).unwrap_or_else(|error| panic!("{error}\n{yaml}"));
-        let wait = ["wait", "--for=condition=Programmed", "--timeout=60s", "-f", "-"];
-        if let Err(error) = self.node.kubectl_with_input(&wait, yaml) {
-            let now = self.node.kubectl_with_input(&["get", "-o", "yaml", "-f", "-"], yaml);
-            panic!("{error}\n{}", now.unwrap_or_else(|e| e));
-        }
+        self.node.programmed(yaml);
     }
 
     /// Applies a DestinationRule for all of a Service.
@@ -135,12 +136,7 @@ impl Stage {
 
     /// The sum of the client's samples of a metric whose line contains all of `labels`.
     pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let text = self.client.curl(&["http://127.0.0.1:15020/metrics"]).body;
-        text.lines()
-            .filter(|l| l.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
-            .filter(|l| labels.iter().all(|part| l.contains(part)))
-            .filter_map(|l| l.rsplit_once(' ')?.1.parse::<f64>().ok())
-            .sum()
+        self.client.metric(name, labels)
     }
 }
 
@@ -163,48 +159,16 @@ pub fn url(at: &str) -> String {
 }
 
 fn deployment((name, namespace, labels, more): &App) -> String {
-    let (replicas, port) = (u8::from(*name != "young"), if *name == "deaf" { 9090 } else { 8080 });
-    format!(
-        "apiVersion: v1
-kind: ServiceAccount
-metadata: {{name: {name}, namespace: {namespace}}}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: {name}, namespace: {namespace}}}
-spec:
-  replicas: {replicas}
-  selector: {{matchLabels: {{{labels}}}}}
-  template:
-    metadata: {{labels: {{{labels}}}}}
-    spec:
-      serviceAccountName: {name}
-      terminationGracePeriodSeconds: 5
-      containers:
-      - name: app
-        image: causeway-test/app:1
-        args: [http, --name, {name}, --listen, \"[::]:{port}\"{more}]
-        readinessProbe: {{httpGet: {{port: {port}, path: /}}, periodSeconds: 1}}
-      - name: bytes
+    let (replicas, port) = (u32::from(*name != "young"), if *name == "deaf" { 9090 } else { 8080 });
+    let bytes = format!(
+        "      - name: bytes
         image: causeway-test/app:1
         args: [tcp-push, --name, {name}, --listen, \"[::]:9000\"]
----
 "
-    )
+    );
+    yaml::App { namespace, name, labels, replicas, port, more, rest: &bytes }.yaml()
 }
 
 fn service((name, selector): &(&str, &str)) -> String {
-    format!(
-        "apiVersion: v1
-kind: Service
-metadata: {{name: {name}, namespace: prod}}
-spec:
-  selector: {{{selector}}}
-  ports:
-  - {{name: http, port: 80, targetPort: 8080}}
-  - {{name: http-more, port: 8080, targetPort: 8080}}
-  - {{name: tcp-push, port: 9000, targetPort: 9000}}
----
-"
-    )
+    yaml::service_of("prod", name, selector, PORTS)
 }
