@@ -38,7 +38,9 @@ pub const PROXY_UID: u32 = 2102;
 const TOKEN_VOLUME: &str = "causeway-token";
 const TRUST_VOLUME: &str = "causeway-trust-bundle";
 const STATE_VOLUME: &str = "causeway-state";
-const VOLUMES: [&str; 3] = [TOKEN_VOLUME, TRUST_VOLUME, STATE_VOLUME];
+/// There where an annotation asks for it.
+const TLS_VOLUME: &str = "causeway-tls";
+const VOLUMES: [&str; 4] = [TOKEN_VOLUME, TRUST_VOLUME, STATE_VOLUME, TLS_VOLUME];
 const OUTBOUND_PORT: u16 = 15001;
 const INBOUND_PORT: u16 = 15006;
 const ADMIN_PORT: u16 = 15000;
@@ -117,7 +119,9 @@ pub enum Refused {
         uid: u32,
     },
     /// It would read the proxy's token or key.
-    #[error("{field}: volume {volume} is the proxy's own (its token, its key); no other container may use it")]
+    #[error(
+        "{field}: volume {volume} is the proxy's own (its token, its key, its files); no other container may use it"
+    )]
     ProxyVolume {
         /// Path within the Pod.
         field: String,
@@ -203,7 +207,7 @@ pub fn patch(pod: &Value, settings: &Settings) -> Result<Vec<Operation>, Refused
     new_labels.insert(INJECTED_LABEL.to_owned(), json!("true"));
     let ours = [added::redirect(settings, &tuning), added::proxy(settings, &tuning)];
     let init = settled(list(spec, "initContainers")?, &ours, Place::First);
-    let volumes = settled(list(spec, "volumes")?, &added::volumes(settings), Place::Last);
+    let volumes = settled(list(spec, "volumes")?, &added::volumes(settings, &tuning), Place::Last);
 
     let mut operations = Vec::new();
     if pod.get("metadata").is_none_or(Value::is_null) {

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::annotations::Tuning;
 use super::{
-    ADMIN_PORT, HEALTH_PORT, INBOUND_PORT, OUTBOUND_PORT, PROXY, REDIRECT, STATE_VOLUME, Settings, TOKEN_VOLUME,
-    TRUST_VOLUME,
+    ADMIN_PORT, HEALTH_PORT, INBOUND_PORT, OUTBOUND_PORT, PROXY, REDIRECT, STATE_VOLUME, Settings, TLS_VOLUME,
+    TOKEN_VOLUME, TRUST_VOLUME,
 };
 
 /// Where an application finds its pod's API token. What is mounted there already is not mounted by the API server: the
@@ -56,6 +56,15 @@ pub(super) fn redirect(settings: &Settings, tuning: &Tuning) -> Value {
 /// The native sidecar.
 pub(super) fn proxy(settings: &Settings, tuning: &Tuning) -> Value {
     let field = |path: &str| json!({"fieldRef": {"apiVersion": "v1", "fieldPath": path}});
+    let mut mounts = vec![
+        json!({"name": TOKEN_VOLUME, "mountPath": "/var/run/secrets/causeway", "readOnly": true}),
+        json!({"name": TRUST_VOLUME, "mountPath": "/var/run/causeway/trust", "readOnly": true}),
+        json!({"name": STATE_VOLUME, "mountPath": "/var/run/causeway/state"}),
+        json!({"name": TRUST_VOLUME, "mountPath": API_TOKEN_PATH, "readOnly": true}),
+    ];
+    if tuning.tls_secret.is_some() {
+        mounts.push(json!({"name": TLS_VOLUME, "mountPath": "/var/run/causeway/tls", "readOnly": true}));
+    }
     json!({
         "name": PROXY,
         "image": settings.image,
@@ -94,12 +103,7 @@ pub(super) fn proxy(settings: &Settings, tuning: &Tuning) -> Value {
         },
         "terminationMessagePath": "/dev/termination-log",
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [
-            {"name": TOKEN_VOLUME, "mountPath": "/var/run/secrets/causeway", "readOnly": true},
-            {"name": TRUST_VOLUME, "mountPath": "/var/run/causeway/trust", "readOnly": true},
-            {"name": STATE_VOLUME, "mountPath": "/var/run/causeway/state"},
-            {"name": TRUST_VOLUME, "mountPath": API_TOKEN_PATH, "readOnly": true},
-        ],
+        "volumeMounts": mounts,
     })
 }
 
@@ -114,13 +118,18 @@ fn probe(period: u32, failures: u32) -> Value {
 }
 
 /// The token is written so that its reader's uid, or the pod's fsGroup, can read it: kubelet sees to that.
-pub(super) fn volumes(settings: &Settings) -> [Value; 3] {
+pub(super) fn volumes(settings: &Settings, tuning: &Tuning) -> Vec<Value> {
     let token = json!({
         "audience": crate::token::AUDIENCE, "expirationSeconds": settings.token_seconds, "path": "token",
     });
-    [
+    let mut volumes = vec![
         json!({"name": TOKEN_VOLUME, "projected": {"defaultMode": 420, "sources": [{"serviceAccountToken": token}]}}),
         json!({"name": TRUST_VOLUME, "configMap": {"name": settings.trust_bundle_config_map, "defaultMode": 420}}),
         json!({"name": STATE_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "32Mi"}}),
-    ]
+    ];
+    // In no other container, so that whoever has the proxy's uid and nobody else reads it here.
+    if let Some(secret) = &tuning.tls_secret {
+        volumes.push(json!({"name": TLS_VOLUME, "secret": {"secretName": secret, "defaultMode": 420}}));
+    }
+    volumes
 }

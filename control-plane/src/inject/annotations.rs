@@ -12,6 +12,7 @@ const MEMORY_LIMIT: &str = "causeway.dev/proxy-memory-limit";
 pub(super) const DRAIN: &str = "causeway.dev/drain-seconds";
 const EXCLUDE_OUTBOUND: &str = "causeway.dev/exclude-outbound-ports";
 const EXCLUDE_INBOUND: &str = "causeway.dev/exclude-inbound-ports";
+const TLS_SECRET: &str = "causeway.dev/proxy-tls-secret";
 
 /// A drain longer than this is a mistake.
 const DRAIN_MOST: u32 = 3600;
@@ -35,6 +36,8 @@ pub struct Tuning {
     pub exclude_outbound_ports: Vec<u16>,
     /// Sorted, each once.
     pub exclude_inbound_ports: Vec<u16>,
+    /// Secret of the Pod's namespace whose files the proxy may use for TLS that it begins.
+    pub tls_secret: Option<String>,
 }
 
 /// Request and limit of one resource.
@@ -76,6 +79,7 @@ impl Tuning {
             drain_seconds: drain(text(DRAIN)?, grace)?,
             exclude_outbound_ports: ports(EXCLUDE_OUTBOUND)?,
             exclude_inbound_ports: ports(EXCLUDE_INBOUND)?,
+            tls_secret: text(TLS_SECRET)?.map(secret).transpose()?,
         })
     }
 
@@ -122,6 +126,18 @@ fn amounts(request: Asked<'_>, limit: Asked<'_>, usual: Option<&str>) -> Result<
     let below = usual.filter(|u| most.is_none_or(|most| quantity::parse(u).is_some_and(|u| u <= most)));
     let request = request.1.or(below).or(usual.and(limit.1));
     Ok(Amounts { request: request.map(str::to_owned), limit: limit.1.map(str::to_owned) })
+}
+
+fn secret(value: &str) -> Result<String, Refused> {
+    let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    let is_name = value.len() <= 253
+        && value.chars().all(is_inner)
+        && value.split('.').all(|part| !part.is_empty() && !part.starts_with('-') && !part.ends_with('-'));
+    if is_name {
+        Ok(value.to_owned())
+    } else {
+        Err(refused(TLS_SECRET, value, "must be the name of a Secret in the pod's namespace"))
+    }
 }
 
 fn refused(name: &'static str, value: &str, message: &'static str) -> Refused {

@@ -317,6 +317,30 @@ fn neither_of_ours_gets_the_applications_api_token() {
 }
 
 #[test]
+fn files_for_tls_that_the_proxy_begins_come_from_a_secret_that_the_pod_names() {
+    let with = |value: Value| {
+        let mut pod = plain();
+        pod["metadata"]["annotations"] = json!({"causeway.dev/proxy-tls-secret": value});
+        pod
+    };
+    let pod = injected(&with(json!("payments.tls")));
+    let volume = pod["spec"]["volumes"].as_array().unwrap().last().cloned();
+    let secret = json!({"name": TLS_VOLUME, "secret": {"secretName": "payments.tls", "defaultMode": 420}});
+    assert_eq!(volume, Some(secret));
+    let mounted = |container: &Value| container["volumeMounts"].to_string().contains("/var/run/causeway/tls");
+    assert!(mounted(&pod["spec"]["initContainers"][1]) && !mounted(&pod["spec"]["initContainers"][0]));
+    assert_eq!(patch(&pod, &settings()), Ok(vec![]), "again");
+    assert!(!injected(&plain()).to_string().contains(TLS_VOLUME));
+    for wrong in [json!(""), json!("a,b"), json!("../a"), json!("A"), json!("-a"), json!("a..b"), json!(1)] {
+        let refused = patch(&with(wrong.clone()), &settings()).unwrap_err();
+        assert_eq!(refused.field(), "metadata.annotations[causeway.dev/proxy-tls-secret]", "{wrong}");
+    }
+    let mut taken = with(json!("a"));
+    taken["spec"]["containers"][0]["volumeMounts"] = json!([{"name": TLS_VOLUME}]);
+    assert_eq!(patch(&taken, &settings()).unwrap_err().field(), "spec.containers[0].volumeMounts[0].name");
+}
+
+#[test]
 fn the_picture_of_a_static_pod_is_left_alone() {
     let mut pod = plain();
     pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
