@@ -5,15 +5,16 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::metrics::Exchange;
 
 pub mod copied;
 pub mod kept;
+mod received;
 
 use copied::Source;
 use kept::Kept;
+pub use received::Received;
 
 /// Why a body broke off: what the other side's connection says, or [`kept::Superseded`].
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -30,8 +31,8 @@ pub enum Payload {
     Kept(Kept),
 }
 
-impl From<Incoming> for Payload {
-    fn from(body: Incoming) -> Self {
+impl From<Received> for Payload {
+    fn from(body: Received) -> Self {
         Self::from(Source::from(body))
     }
 }

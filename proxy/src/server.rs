@@ -12,7 +12,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
-use crate::body::Body;
+use crate::body::{Body, Received};
 use crate::drain::{Drain, Phase};
 use crate::guarded::{Guarded, Verdict};
 use crate::relay::Io;
@@ -34,13 +34,13 @@ pub const STREAMS: u32 = 1024;
 pub async fn http1<S, H, F>(stream: S, first: BytesMut, drain: &Drain, handle: H)
 where
     S: Io,
-    H: Fn(Request<Incoming>, Arc<Verdict>) -> F,
+    H: Fn(Request<Received>, Arc<Verdict>) -> F,
     F: Future<Output = Response<Body>>,
 {
     let guarded = Guarded::new(stream, first);
     let verdict = guarded.verdict();
-    let service = service_fn(|request| {
-        let response = handle(request, Arc::clone(&verdict));
+    let service = service_fn(|request: Request<Incoming>| {
+        let response = handle(request.map(Received::from), Arc::clone(&verdict));
         async { Ok::<_, Infallible>(response.await) }
     });
     let connection = http1::Builder::new()
@@ -75,11 +75,11 @@ where
 pub async fn http2<S, H, F>(stream: S, life: Option<Duration>, drain: &Drain, handle: H)
 where
     S: Io,
-    H: Fn(Request<Incoming>) -> F,
+    H: Fn(Request<Received>) -> F,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let service = service_fn(|request| {
-        let response = handle(request);
+    let service = service_fn(|request: Request<Incoming>| {
+        let response = handle(request.map(Received::from));
         async { Ok::<_, Infallible>(response.await) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())

@@ -12,7 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::oneshot;
 
-use crate::body::{Body, Payload};
+use crate::body::{Body, Payload, Received};
 use crate::connect;
 use crate::drain::{Drain, Phase};
 use crate::guarded::Verdict;
@@ -44,7 +44,7 @@ pub async fn switch(
     let exchange = exchange(response.status().as_u16());
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         headers::strip(response.headers_mut(), false);
-        return Ok(response.map(|body| Body::new(Payload::from(body), exchange)));
+        return Ok(response.map(|body| Body::new(Payload::from(Received::from(body)), exchange)));
     }
     let agreed = response.headers().get(header::UPGRADE);
     let same = matches!((&asked, agreed), (Some(a), Some(b)) if a.as_bytes().eq_ignore_ascii_case(b.as_bytes()));
@@ -105,7 +105,7 @@ pub async fn connect<S: Io>(
     let exchange = exchange(response.status().as_u16());
     headers::strip(response.headers_mut(), false);
     if !response.status().is_success() {
-        return Ok(response.map(|body| Body::new(Payload::from(body), exchange)));
+        return Ok(response.map(|body| Body::new(Payload::from(Received::from(body)), exchange)));
     }
     let from_server = hyper::upgrade::on(&mut response);
     response.headers_mut().remove(header::CONTENT_LENGTH);

@@ -1,20 +1,18 @@
 //! A request's body on its way, of which a copy is taken for mirrors as it passes; the copy never holds up the original,
 //! and a long body is not copied at all.
 
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Frame, SizeHint};
 use tokio::sync::oneshot;
 
-use super::BodyError;
 use super::kept::MOST;
+use super::{BodyError, Received};
 
 /// A body as it comes in.
 pub struct Source {
-    body: Incoming,
+    body: Received,
     copy: Option<Box<Copying>>,
 }
 
@@ -25,8 +23,8 @@ struct Copying {
     whole: oneshot::Sender<Bytes>,
 }
 
-impl From<Incoming> for Source {
-    fn from(body: Incoming) -> Self {
+impl From<Received> for Source {
+    fn from(body: Received) -> Self {
         Self { body, copy: None }
     }
 }
@@ -34,7 +32,7 @@ impl From<Incoming> for Source {
 impl Source {
     /// A body of which a copy is taken. The receiver gets all of its data once the last of it has passed, and an error
     /// where it is too long or breaks off. Trailers are not copied.
-    pub fn copied(body: Incoming) -> (Self, oneshot::Receiver<Bytes>) {
+    pub fn copied(body: Received) -> (Self, oneshot::Receiver<Bytes>) {
         let (whole, copy) = oneshot::channel();
         let is_short = body.size_hint().lower() <= MOST as u64;
         let copying = is_short.then(|| Box::new(Copying { pieces: Vec::new(), length: 0, whole }));
@@ -43,14 +41,14 @@ impl Source {
 
     /// Polls for the next frame.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let frame = ready!(self.body.poll_frame(cx));
         if self.copy.is_some() {
             self.pass(frame.as_ref());
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        Poll::Ready(frame)
     }
 
-    fn pass(&mut self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>) {
+    fn pass(&mut self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
         let Some(mut copy) = self.copy.take() else { return };
         match frame {
             Some(Ok(frame)) => {

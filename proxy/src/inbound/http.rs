@@ -11,12 +11,11 @@ use causeway_mesh::reject::Reject;
 use http::header;
 use http::uri::{Authority, Scheme};
 use http::{Method, Request, Response, Uri, Version, request::Parts};
-use hyper::body::Incoming;
 use hyper::ext::Protocol;
 
 use super::Conn;
 use crate::access_log::Line;
-use crate::body::{Body, Payload};
+use crate::body::{Body, Payload, Received};
 use crate::clock;
 use crate::connect::{self, CONNECT_TIMEOUT};
 use crate::guarded::{STAND_IN_METHOD, Verdict};
@@ -73,7 +72,7 @@ pub fn denied(policy: &policy::Inbound, denied: &Denied) -> Refusal {
     }
 }
 
-async fn handle(conn: &Arc<Conn>, request: Request<Incoming>, verdict: Option<Arc<Verdict>>) -> Response<Body> {
+async fn handle(conn: &Arc<Conn>, request: Request<Received>, verdict: Option<Arc<Verdict>>) -> Response<Body> {
     let mut account = Account {
         started: clock::now(),
         grpc: headers::is_grpc(request.headers()),
@@ -100,7 +99,7 @@ async fn handle(conn: &Arc<Conn>, request: Request<Incoming>, verdict: Option<Ar
     response.map(|payload| Body::new(payload, Some(exchange)))
 }
 
-fn line(conn: &Conn, request: &Request<Incoming>) -> Line {
+fn line(conn: &Conn, request: &Request<Received>) -> Line {
     let text = |name: header::HeaderName| {
         request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
     };
@@ -119,7 +118,7 @@ fn line(conn: &Conn, request: &Request<Incoming>) -> Line {
 
 async fn judge_and_forward(
     conn: &Arc<Conn>,
-    request: Request<Incoming>,
+    request: Request<Received>,
     verdict: Option<&Verdict>,
     account: &mut Account,
 ) -> Result<Response<Body>, Refusal> {
@@ -173,7 +172,7 @@ async fn forward(
     conn: &Arc<Conn>,
     _permit: Permit,
     mut parts: Parts,
-    body: Incoming,
+    body: Received,
     authority: &str,
     switch: Switch<'_>,
     account: &mut Account,
@@ -236,7 +235,7 @@ async fn send(
     conn: &Conn,
     mut request: Request<Payload>,
     is_http2: bool,
-) -> Result<(Response<Incoming>, Lease), Refusal> {
+) -> Result<(Response<Received>, Lease), Refusal> {
     let app = conn.app.address();
     for _ in 0..RESENDS {
         let mut spare = None;
@@ -249,7 +248,7 @@ async fn send(
             (checkout.sender.try_send_request(request).await, Lease::Http1(checkout))
         };
         let mut error = match result {
-            Ok(response) => return Ok((response, lease)),
+            Ok(response) => return Ok((response.map(Received::from), lease)),
             Err(error) => error,
         };
         match error.take_message().or(spare) {

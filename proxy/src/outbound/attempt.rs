@@ -10,11 +10,10 @@ use causeway_mesh::config::action::retry::{self, Cause};
 use causeway_mesh::reject::Reject;
 use http::header::{HeaderMap, HeaderValue};
 use http::{Request, Response};
-use hyper::body::Incoming;
 
 use super::call::Call;
 use super::form::{to_http2, to_origin_form};
-use crate::body::Payload;
+use crate::body::{Payload, Received};
 use crate::clock;
 use crate::connect;
 use crate::endpoint::{BackendState, EndpointState, Outcome};
@@ -25,7 +24,7 @@ use crate::reply::{ERROR_HEADER, Refusal};
 /// A response.
 pub struct Got {
     /// As it came.
-    pub response: Response<Incoming>,
+    pub response: Response<Received>,
     /// To be given back at its end.
     pub lease: Lease,
     /// Who answered.
@@ -131,7 +130,7 @@ impl Call<'_> {
         match result {
             Ok(response) => {
                 let cause = if meshed { told(response.headers()) } else { None };
-                Ok(Got { response, lease, state: Arc::clone(state), cause })
+                Ok(Got { response: response.map(Received::from), lease, state: Arc::clone(state), cause })
             }
             Err(mut error) => {
                 let unsent = error.take_message().or(spare);

@@ -8,7 +8,6 @@ use causeway_mesh::config::action::Retry;
 use causeway_mesh::config::action::retry::{Cause, Outcome};
 use causeway_mesh::reject::Reject;
 use http::{Request, Response, request::Parts};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::again::{self, Again};
@@ -18,7 +17,7 @@ use super::http::Account;
 use super::series::series;
 use super::{Outbound, dial};
 use crate::body::copied::Source;
-use crate::body::{Body, Payload};
+use crate::body::{Body, Payload, Received};
 use crate::clock;
 use crate::connect;
 use crate::endpoint::{BackendState, EndpointState, Retrying};
@@ -266,7 +265,7 @@ impl Call<'_> {
     }
 
     /// A destination outside of the mesh: plain HTTP/1.1 or HTTP/2, a connection each.
-    async fn send_outside(&self, mut request: Request<Payload>) -> Result<Response<Incoming>, Refusal> {
+    async fn send_outside(&self, mut request: Request<Payload>) -> Result<Response<Received>, Refusal> {
         let text = super::external(&self.target.destination).unwrap_or(&self.target.text);
         let stream = dial::unknown(self.outbound, text, None).await?;
         let failed = |e: &dyn std::fmt::Display| Refusal::new(Reject::UpstreamReset, format!("{text} ({e})"));
@@ -277,7 +276,7 @@ impl Call<'_> {
             to_origin_form(&mut request, self.authority)?;
             connect::http1(stream).await.map_err(|e| failed(&e))?.send_request(request).await
         };
-        response.map_err(|e| failed(&e))
+        response.map(|r| r.map(Received::from)).map_err(|e| failed(&e))
     }
 }
 
@@ -323,7 +322,7 @@ impl Tries {
 /// The response as the client gets it; `with` completes its account.
 fn answer(
     outbound: &Outbound,
-    mut response: Response<Incoming>,
+    mut response: Response<Received>,
     account: &mut Account,
     with: impl FnOnce(Exchange) -> Exchange,
 ) -> Response<Body> {

@@ -11,7 +11,6 @@ use causeway_mesh::{detect, name};
 use http::header;
 use http::uri::Scheme;
 use http::{Method, Request, Response, Version, request::Parts};
-use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
@@ -22,7 +21,7 @@ use super::series::refused_series;
 use super::{Named, Outbound, by_name, dial, hash, mirror};
 use crate::access_log::Line;
 use crate::body::copied::Source;
-use crate::body::{Body, Payload};
+use crate::body::{Body, Payload, Received};
 use crate::clock;
 use crate::guarded::{STAND_IN_METHOD, Verdict};
 use crate::headers::{self, View};
@@ -71,7 +70,7 @@ pub struct Account {
 pub async fn handle(
     outbound: &Arc<Outbound>,
     named: &Named,
-    request: Request<Incoming>,
+    request: Request<Received>,
     verdict: Option<Arc<Verdict>>,
 ) -> Response<Body> {
     let mut account = Account {
@@ -98,7 +97,7 @@ pub async fn handle(
     response
 }
 
-fn line(request: &Request<Incoming>) -> Line {
+fn line(request: &Request<Received>) -> Line {
     let text = |name: header::HeaderName| {
         request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
     };
@@ -130,7 +129,7 @@ fn refuse(outbound: &Outbound, refusal: &Refusal, account: Account) -> Response<
 async fn route_request(
     outbound: &Arc<Outbound>,
     named: &Named,
-    request: Request<Incoming>,
+    request: Request<Received>,
     verdict: Option<&Arc<Verdict>>,
     account: &mut Account,
 ) -> Result<Response<Body>, Refusal> {
@@ -310,7 +309,7 @@ fn key(outbound: &Outbound, split: &Split, parts: &Parts) -> Option<Vec<u8>> {
 fn tunnel(
     outbound: &Arc<Outbound>,
     named: &Named,
-    request: Request<Incoming>,
+    request: Request<Received>,
     verdict: Option<&Arc<Verdict>>,
 ) -> Result<Response<Body>, Refusal> {
     let (Named::ByRequest, Some(verdict)) = (named, verdict) else {

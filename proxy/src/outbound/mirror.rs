@@ -9,13 +9,12 @@ use causeway_mesh::config::action::Mirror;
 use http::Request;
 use http::request::Parts;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 
 use super::Outbound;
 use super::attempt::Got;
 use super::call::Call;
-use crate::body::Payload;
 use crate::body::copied::Source;
+use crate::body::{Payload, Received};
 use crate::clock;
 use crate::endpoint::BackendState;
 use crate::target::Target;
@@ -31,7 +30,7 @@ pub fn begin(
     outbound: &Arc<Outbound>,
     target: &Arc<Target>,
     mirrors: &[Mirror],
-    (parts, body): (&Parts, Incoming),
+    (parts, body): (&Parts, Received),
     authority: &str,
     is_http2: bool,
 ) -> Source {
@@ -101,7 +100,7 @@ async fn send(
         Ok(Got { response, lease, .. }) => {
             outbound.metrics.mirrored("sent");
             // To the end: the application is to serve a copy as it serves the request.
-            let mut body = response.into_body();
+            let mut body = Payload::from(response.into_body());
             while let Some(frame) = body.frame().await {
                 if frame.is_err() {
                     return;

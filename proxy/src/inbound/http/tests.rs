@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::body::Received;
 use http::Request;
-use hyper::body::Incoming;
 
 use super::{Conn, Verdict, handle};
 
@@ -15,7 +15,7 @@ fn the_future_of_a_request_stays_small() {
     fn size<A, F>(_never_called: impl FnOnce(A) -> F) -> usize {
         size_of::<F>()
     }
-    type Asked = (&'static Arc<Conn>, Request<Incoming>, Option<Arc<Verdict>>);
+    type Asked = (&'static Arc<Conn>, Request<Received>, Option<Arc<Verdict>>);
     let handled = size(|(conn, request, verdict): Asked| handle(conn, request, verdict));
     assert!(handled <= MOST, "{handled} bytes");
 }

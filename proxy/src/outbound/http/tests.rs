@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::body::Received;
 use http::Request;
-use hyper::body::Incoming;
 
 use super::{Named, Outbound, handle};
 use crate::guarded::Verdict;
@@ -16,7 +16,7 @@ fn the_future_of_a_request_stays_small() {
     fn size<A, F>(_never_called: impl FnOnce(A) -> F) -> usize {
         size_of::<F>()
     }
-    type Asked = (&'static Arc<Outbound>, &'static Named, Request<Incoming>, Option<Arc<Verdict>>);
+    type Asked = (&'static Arc<Outbound>, &'static Named, Request<Received>, Option<Arc<Verdict>>);
     let handled = size(|(outbound, named, request, verdict): Asked| handle(outbound, named, request, verdict));
     assert!(handled <= MOST, "{handled} bytes");
 }
