@@ -1,0 +1,51 @@
+#!/usr/bin/env python3
+"""Prints the mesh of a benchmark: a backend split 90/10 over two subsets, one ALLOW policy, as many routes and endpoints
+as BENCH_ROUTES and BENCH_ENDPOINTS say. Every request of a load takes the last route; the endpoints are addresses of one
+pod's namespace (`World.addresses`), with one identity. BENCH_SERVICES adds Services that nobody calls.
+"""
+import json, os, sys
+
+ROUTES, ENDPOINTS, SERVICES = (int(os.environ.get(f"BENCH_{name}", default))
+                               for name, default in (("ROUTES", 1), ("ENDPOINTS", 1), ("SERVICES", 0)))
+NETWORK = "10.78.0.0/16"  # where endpoints stand beside the first one
+CLIENT, SERVER, VIP = os.environ.get("C_IP", "10.77.0.1"), os.environ.get("S_IP", "10.77.0.2"), os.environ.get("VIP", "10.96.0.10")
+APP, TCP = int(os.environ.get("APP_PORT", 8080)), int(os.environ.get("TCP_PORT", 5201))
+
+
+def resource(version, kind, name, **rest):
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "dev", **rest.pop("metadata", {})}, **rest}
+
+
+def ours(kind, name, **spec):
+    return resource("causeway.dev/v1alpha1", kind, name, spec=spec)
+
+
+def pod(name, account, address, **labels):
+    return resource("v1", "Pod", name, metadata={"labels": {"app": account, "causeway.dev/injected": "true", **labels}},
+                    spec={"serviceAccountName": account, "containers": [{"name": "app", "image": "app"}]},
+                    status={"phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
+                            "conditions": [{"type": "Ready", "status": "True"}]})
+
+
+def service(name, address, app):
+    return resource("v1", "Service", name, spec={"clusterIP": address, "selector": {"app": app}, "ports": [
+        {"name": "http", "port": APP, "targetPort": APP}, {"name": "tcp", "port": TCP, "targetPort": TCP}]})
+
+
+SPLIT = [{"destination": {"host": "backend", "subset": "v1"}, "weight": 90},
+         {"destination": {"host": "backend", "subset": "v2"}, "weight": 10}]
+# The routes before the last one match other paths of the same shape, and a header besides: none can be thrown away early.
+routes = [{"match": [{"port": APP, "uri": {"prefix": f"/area-{i}/of/the/shop"}, "headers": {"x-tenant": {"exact": f"t{i}"}}}],
+           "route": SPLIT} for i in range(ROUTES - 1)]
+mesh = [service("backend", VIP, "backend"), pod("frontend", "frontend", CLIENT),
+        pod("backend", "backend", SERVER, blue="1", green="1")]
+mesh += [pod(f"backend-{i}", "backend", f"10.78.{i // 250}.{i % 250 + 1}", blue="1", green="1") for i in range(ENDPOINTS - 1)]
+mesh += [service(f"other-{i}", f"10.100.{i // 250}.{i % 250 + 1}", "other") for i in range(SERVICES)]
+mesh += [
+    ours("DestinationRule", "backend", host="backend",
+         subsets=[{"name": "v1", "labels": {"blue": "1"}}, {"name": "v2", "labels": {"green": "1"}}]),
+    ours("VirtualService", "backend", hosts=["backend"], http=routes + [{"match": [{"port": APP}], "route": SPLIT}]),
+    ours("AuthorizationPolicy", "frontend", selector={"matchLabels": {"app": "backend"}}, action="ALLOW",
+         rules=[{"from": [{"source": {"principals": ["cluster.local/ns/dev/sa/frontend"]}}]}]),
+]
+sys.stdout.write("\n---\n".join(json.dumps(r) for r in mesh))  # JSON is YAML
