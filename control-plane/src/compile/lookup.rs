@@ -124,7 +124,7 @@ impl<'a> Lookup<'a> {
             canonical: name::subscription(host, port),
             kind: Kind::Entry.into(),
             service_name: name.1.clone(),
-            ..self.routed(service, at, name, &backend)
+            ..self.routed(service, at, name, &backend, false)
         }
     }
 
@@ -182,13 +182,12 @@ impl<'a> Lookup<'a> {
             && let Some(at) = found.ports.iter().find(|p| p.port == *at)
         {
             let own = self.model.world().backend(of, at.port, "", self.consumer());
-            // As its Service is reached, but at one address.
-            let wire::Backend { namespace, port, service, .. } = backend;
-            let backend = wire::Backend { name: name.clone(), namespace, port, service, ..own };
+            // As its Service is reached and counted, but at one address.
+            let own = wire::Backend { name: name.clone(), ..own };
             return wire::Destination {
                 canonical: name,
                 kind: Kind::Pod.into(),
-                ..self.routed(found, at, of, &backend)
+                ..self.routed(found, at, of, &own, true)
             };
         }
         let mut splits = self.splits(port, &|_| true);
@@ -211,18 +210,25 @@ impl<'a> Lookup<'a> {
         let by_target = || service.ports.iter().filter(|_| service.headless).find(listens);
         let Some(at) = by_number.or_else(by_target) else { return self.unknown() };
         let backend = self.model.world().backend(name, at.port, "", self.consumer());
-        self.routed(service, at, name, &backend)
+        self.routed(service, at, name, &backend, false)
     }
 
     fn splits<'s>(&self, asked: u16, is_ready: &'s dyn Fn(&str) -> bool) -> Splits<'s>
     where
         'a: 's,
     {
-        Splits { world: self.model.world(), client: self.consumer(), asked, is_ready, backends: Vec::new() }
+        Splits { world: self.model.world(), client: self.consumer(), asked, pod: None, is_ready, backends: Vec::new() }
     }
 
-    /// A Service port with its routes; `default` is where traffic goes that no route takes.
-    fn routed(&self, service: &Service, at: &ServicePort, name: &Name, default: &wire::Backend) -> wire::Destination {
+    /// A Service port with its routes; `default` is where traffic goes that no route takes: the Service, or one pod of it.
+    fn routed(
+        &self,
+        service: &Service,
+        at: &ServicePort,
+        name: &Name,
+        default: &wire::Backend,
+        is_pod: bool,
+    ) -> wire::Destination {
         let declared = protocol(at);
         let is_bytes = matches!(declared, wire::Protocol::Tcp | wire::Protocol::Tls);
         let is_http = matches!(declared, wire::Protocol::Http1 | wire::Protocol::Http2);
@@ -235,9 +241,9 @@ impl<'a> Lookup<'a> {
             destinations: &service.cluster_ips,
         };
         let routes: &Routes = &self.model.routes;
-        let is_ready =
-            |backend: &str| backend == default.name && default.service.is_empty() || self.model.is_ready(backend);
+        let is_ready = |backend: &str| is_pod && backend == default.name || self.model.is_ready(backend);
         let mut splits = self.splits(at.port, &is_ready);
+        splits.pod = is_pod.then_some((name, default));
         let takes_effect = |route: &[Weighted], meta: &Meta| {
             self.model.world().takes_effect(route, &meta.key.namespace, at.port, self.consumer())
         };

@@ -152,6 +152,8 @@ pub(super) struct Splits<'a> {
     pub(super) client: Consumer<'a>,
     /// Port that the client asked for.
     pub(super) asked: u16,
+    /// The pod that was asked for, of a headless Service: that Service as a whole is this pod.
+    pub(super) pod: Option<(&'a Name, &'a wire::Backend)>,
     /// Whether a backend has a ready endpoint now.
     pub(super) is_ready: &'a dyn Fn(&str) -> bool,
     pub(super) backends: Vec<wire::Backend>,
@@ -178,10 +180,18 @@ impl Splits<'_> {
                 request_headers: one.request_headers.clone(),
                 response_headers: one.response_headers.clone(),
                 version,
-                ..self.weighted(backend, one.weight)
+                ..self.weighted(self.asked_for(backend), one.weight)
             }
         };
         joined(route.iter().map(one).collect())
+    }
+
+    /// Who asks for one pod means that pod, of a StatefulSet above all; a subset is a group of its own.
+    fn asked_for(&self, backend: wire::Backend) -> wire::Backend {
+        let is_its = |(namespace, service): &Name| {
+            (&backend.namespace, &backend.service, backend.subset.as_str()) == (namespace, service, "")
+        };
+        self.pod.filter(|(of, _)| is_its(of)).map_or(backend, |(_, pod)| pod.clone())
     }
 
     /// What a reference in a resource of `namespace` leads to.

@@ -53,12 +53,39 @@ fn a_pod_of_a_headless_service_is_found_by_name_and_address_and_its_routes_hold(
         assert_eq!((kind(&destination), destination.canonical.as_str()), (Kind::Pod, "10.1.2.2:8080"), "{text}");
         assert_eq!(destination.routes.len(), 1);
         assert_eq!(shares(destination.split.as_ref().unwrap()), [("10.1.2.2:8080", 1, 1)]);
+        // A route to the Service leads to the pod that was asked for, and is counted as the Service's.
+        assert_eq!(shares(routed_to(&destination)), [("10.1.2.2:8080", 1, 1)]);
+        let backends: Vec<_> = destination.backends.iter().map(|b| (b.name.as_str(), b.service.as_str())).collect();
+        assert_eq!(backends, [("10.1.2.2:8080", "web")]);
     }
     for port in [80, 8080] {
         let whole = model.destination(&client("prod"), &format!("web:{port}"));
         assert_eq!((kind(&whole), whole.canonical.as_str()), (Kind::Service, "web.prod:80"));
     }
     assert_eq!(model.endpoints("web.prod:80").unwrap().endpoints.len(), 2);
+}
+
+fn routed_to(destination: &wire::Destination) -> &wire::Split {
+    match destination.routes[0].action.as_ref().unwrap() {
+        wire::route::Action::Split(split) => split,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_route_of_a_headless_service_may_lead_from_the_pod_that_was_asked_for_to_a_subset_or_another_service() {
+    let spec = "hosts: [web]\nhttp:\n- route:\n  - {destination: {host: web}, weight: 1}\n  - {destination: {host: web, \
+                subset: one}, weight: 2}\n  - {destination: {host: prodsvc}, weight: 3}";
+    let rule = "host: web\nsubsets: [{name: one, labels: {app: web}}]";
+    let all = [
+        headless(),
+        prodsvc(),
+        custom("VirtualService", "prod", "v", spec),
+        custom("DestinationRule", "prod", "r", rule),
+    ];
+    let destination = model(&all.concat()).destination(&client("prod"), "web-1.web.prod:8080");
+    let want = [("10.1.2.2:8080", 1, 1), ("web.prod:80/one", 2, 2), ("prodsvc.prod:80", 3, 3)];
+    assert_eq!(shares(routed_to(&destination)), want);
 }
 
 #[test]
