@@ -27,6 +27,7 @@ pub mod reply;
 pub mod resolve;
 pub mod run;
 pub mod server;
+pub mod simple;
 pub mod sniff;
 pub mod store;
 pub mod target;

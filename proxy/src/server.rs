@@ -16,6 +16,7 @@ use crate::body::{Body, Received};
 use crate::drain::{Drain, Phase};
 use crate::guarded::{Guarded, Verdict};
 use crate::relay::Io;
+use crate::simple;
 
 /// Flow-control window of a stream, bytes.
 pub const STREAM_WINDOW: u32 = 1 << 20;
@@ -32,6 +33,29 @@ pub const STREAMS: u32 = 1024;
 
 /// Serves HTTP/1 on `stream`, of which `first` has been read. Ends early when the proxy aborts.
 pub async fn http1<S, H, F>(stream: S, first: BytesMut, drain: &Drain, handle: H)
+where
+    S: Io,
+    H: Fn(Request<Received>, Arc<Verdict>) -> F,
+    F: Future<Output = Response<Body>>,
+{
+    let Some((stream, first)) = abortable(simple::serve(stream, first, drain, &handle), drain).await.flatten() else {
+        return;
+    };
+    // In a box: few connections come here, and those that do not have no room for it.
+    Box::pin(by_hyper(stream, first, drain, handle)).await;
+}
+
+/// None: the proxy aborts.
+async fn abortable<T>(serve: impl Future<Output = T>, drain: &Drain) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = serve => Some(done),
+        () = drain.reached(Phase::Abort) => None,
+    }
+}
+
+/// The rest of a connection, all of which hyper reads.
+async fn by_hyper<S, H, F>(stream: S, first: BytesMut, drain: &Drain, handle: H)
 where
     S: Io,
     H: Fn(Request<Received>, Arc<Verdict>) -> F,
@@ -79,7 +103,8 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let service = service_fn(|request: Request<Incoming>| {
-        let response = handle(request.map(Received::from));
+        // In a box: hyper and tokio move what is in a stream's task many times over.
+        let response = Box::pin(handle(request.map(Received::from)));
         async { Ok::<_, Infallible>(response.await) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
