@@ -43,13 +43,30 @@ answers() {
 # pod to IN_PORT; for pairs that have no rules of their own
 redirect() {
   ip netns exec "$CLIENT_NS" nft -f - <<N
-table ip bench { chain output { type nat hook output priority -100;
-  meta skuid != $PROXY_UID ip daddr { $VIP, $S_IP } tcp dport { $APP_PORT, $TCP_PORT } redirect to :$OUT_PORT } }
+table ip bench {
+  chain output {
+    type nat hook output priority -100;
+    meta skuid != $PROXY_UID ip daddr { $VIP, $S_IP } tcp dport { $APP_PORT, $TCP_PORT } redirect to :$OUT_PORT
+  }
+}
 N
   ip netns exec "$SERVER_NS" nft -f - <<N
-table ip bench { chain prerouting { type nat hook prerouting priority -100;
-  tcp dport { $APP_PORT, $TCP_PORT } redirect to :$IN_PORT } }
+table ip bench {
+  chain prerouting {
+    type nat hook prerouting priority -100;
+    tcp dport { $APP_PORT, $TCP_PORT } redirect to :$IN_PORT
+  }
+}
 N
+}
+
+# reachable PROGRAM: prints where the proxies' user finds a program that may be in root's cache
+reachable() {
+  local found
+  found=$(command -v "$1") || { echo "there is no $1: run tests/bench/setup" >&2; exit 1; }
+  setpriv --reuid "$PROXY_UID" --clear-groups test -x "$found" && { echo "$found"; return; }
+  cp --link "$found" "$run/$1" 2> /dev/null || cp "$found" "$run/$1"
+  echo "$run/$1"
 }
 
 # forget: no rules of any pair
