@@ -45,8 +45,10 @@ impl Inside {
 
     /// As [`Self::network`], with names resolved as in the pod, and nothing of the host's environment.
     pub fn with_names(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        // A mount namespace of its own, so that the host keeps its file.
-        let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+        // A mount namespace of its own, so that the host keeps its file. What is mounted is a copy, since the pod's own is
+        // a mount of another namespace.
+        let script = "copy=$(mktemp) && cat \"$0\" > \"$copy\" && mount --bind \"$copy\" /etc/resolv.conf && \
+                      rm \"$copy\" && exec \"$@\"";
         let mut command = self.network("unshare");
         command.args(["--mount", "sh", "-c", script, &format!("/proc/{}/root/etc/resolv.conf", self.pid)]);
         command.arg(program).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
