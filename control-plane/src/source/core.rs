@@ -168,6 +168,7 @@ fn pod(pod: k8s::Pod, meta: Meta) -> Pod {
         zone: labels.get("topology.kubernetes.io/zone").cloned().unwrap_or_default(),
         region: labels.get("topology.kubernetes.io/region").cloned().unwrap_or_default(),
         host_network: spec.host_network.unwrap_or_default(),
+        node: spec.node_name.unwrap_or_default(),
         meta,
     }
 }

@@ -10,6 +10,7 @@ mod intake;
 mod kinds;
 mod known;
 mod mask;
+mod places;
 
 use super::Event;
 use super::read::object;
@@ -19,7 +20,8 @@ use follow::{Follower, Step};
 use intake::{Intake, Orders};
 use kinds::{Installed, Target};
 use known::Read;
-use mask::{Builtin, Custom, Definition, Object, Shape};
+use mask::{Builtin, Custom, Definition, Machine, Object, Shape};
+use places::Located;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -44,6 +46,7 @@ const STEPS: usize = 64;
 enum Heard {
     Of(Target, u64, Box<Step<Read>>),
     Definitions(Step<Installed>),
+    Nodes(Step<Located>),
 }
 
 /// Sends what the API server holds, then what changes there, until `events` is closed.
@@ -58,6 +61,7 @@ pub async fn watch(client: kube::Client, events: mpsc::Sender<Vec<Event>>) {
         followers.start::<Builtin>(target);
     }
     followers.start_definitions();
+    followers.start_nodes();
     loop {
         let step = tokio::select! {
             () = events.closed() => return,
@@ -87,6 +91,11 @@ fn take(intake: &mut Intake, followers: &Followers, heard: Heard) -> Orders {
             Orders::default()
         }
         Heard::Of(..) => Orders::default(),
+        Heard::Nodes(step) => {
+            log(kinds::NODES, &step);
+            intake.nodes(step);
+            Orders::default()
+        }
         Heard::Definitions(step) => {
             log(kinds::DEFINITIONS, &step);
             intake.definitions(step)
@@ -129,6 +138,12 @@ impl Followers {
         let follower =
             Follower { client: self.client.clone(), target: kinds::DEFINITIONS, page: DEFINITIONS_PAGE, read };
         self.tasks.spawn(follower.run(self.steps.clone(), Heard::Definitions));
+    }
+
+    fn start_nodes(&mut self) {
+        let read = |_, object: Object<Machine>| places::located(&object);
+        let follower = Follower { client: self.client.clone(), target: kinds::NODES, page: PAGE, read };
+        self.tasks.spawn(follower.run(self.steps.clone(), Heard::Nodes));
     }
 
     /// Whether what the follower with this number says still counts.

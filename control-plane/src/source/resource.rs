@@ -218,12 +218,14 @@ pub struct Pod {
     pub workload_name: String,
     /// Label `causeway.dev/injected: "true"`.
     pub meshed: bool,
-    /// Topology zone, empty where unknown.
+    /// Topology zone of its label, else of its node; empty where unknown.
     pub zone: String,
-    /// Topology region, empty where unknown.
+    /// Topology region, as `zone`.
     pub region: String,
     /// `spec.hostNetwork`: its address is the node's, so it has no identity of its own.
     pub host_network: bool,
+    /// `spec.nodeName`, empty where it has none yet.
+    pub node: String,
 }
 
 /// A probe of a pod's spec.

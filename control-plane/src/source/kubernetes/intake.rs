@@ -4,10 +4,12 @@
 use super::batch::Batch;
 use super::fault::{self, Fault};
 use super::follow::Step;
-use super::kinds::{self, BUILTIN, CUSTOM, CustomKind, DEFINITIONS, Installed, Target};
+use super::kinds::{self, BUILTIN, CUSTOM, CustomKind, DEFINITIONS, Installed, NODES, Target};
 use super::known::{Known, Read};
+use super::places::{Located, Places};
 use crate::problem::{Problem, Severity};
-use crate::source::Event;
+use crate::source::read::Outcome;
+use crate::source::{Event, Resource};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Which followers to stop and to start, in this order.
@@ -30,6 +32,7 @@ pub struct Intake {
     /// Versions served, by the name of the definition; None where there is one that is not served.
     definitions: BTreeMap<String, Option<Vec<String>>>,
     following: BTreeMap<usize, Target>,
+    places: Places,
     reported: Vec<Problem>,
     is_synced: bool,
     batch: Batch,
@@ -39,13 +42,14 @@ impl Intake {
     /// A step of one kind's follower.
     pub fn heard(&mut self, target: Target, step: Step<Read>) {
         let known = self.known.entry((target.group, target.plural)).or_default();
+        let places = &self.places;
         let events = match step {
             Step::Listed(objects) => {
                 self.faults.remove(&target);
                 self.settled.insert(target);
-                known.listed(objects)
+                known.listed(objects.into_iter().map(|object| placed(object, places)).collect())
             }
-            Step::Applied(object) => known.applied(object),
+            Step::Applied(object) => known.applied(placed(object, places)),
             Step::Deleted(id) => known.deleted(&id).into_iter().collect(),
             Step::Down(fault) => {
                 self.faults.insert(target, fault);
@@ -60,6 +64,36 @@ impl Intake {
                 Vec::new()
             }
         };
+        events.into_iter().for_each(|e| self.batch.push(e));
+    }
+
+    /// A step of the follower of the nodes.
+    pub fn nodes(&mut self, step: Step<Located>) {
+        let moved: BTreeSet<String> = match step {
+            Step::Listed(all) => {
+                self.faults.remove(&NODES);
+                self.settled.insert(NODES);
+                self.places.listed(all)
+            }
+            Step::Applied(node) => self.places.applied(node).into_iter().collect(),
+            Step::Deleted((_, name)) => self.places.deleted(&name).into_iter().collect(),
+            Step::Down(fault) => {
+                self.faults.insert(NODES, fault);
+                // To serve without zones is better than to serve nobody.
+                self.settled.insert(NODES);
+                BTreeSet::new()
+            }
+            Step::Up => {
+                self.faults.remove(&NODES);
+                BTreeSet::new()
+            }
+        };
+        let Some(pods) = self.known.get_mut(&("", "pods")).filter(|_| !moved.is_empty()) else { return };
+        let places = &self.places;
+        let events = pods.revised(|resource| match resource {
+            Resource::Pod(pod) if moved.contains(&pod.node) => places.put(pod),
+            _ => None,
+        });
         events.into_iter().for_each(|e| self.batch.push(e));
     }
 
@@ -116,7 +150,8 @@ impl Intake {
 
     /// Whether everything that must be known was listed.
     fn is_complete(&self) -> bool {
-        let mut needed = BUILTIN.iter().map(|(_, target)| target).chain([&DEFINITIONS]).chain(self.following.values());
+        let builtin = BUILTIN.iter().map(|(_, target)| target);
+        let mut needed = builtin.chain([&NODES, &DEFINITIONS]).chain(self.following.values());
         needed.all(|target| self.settled.contains(target))
     }
 
@@ -130,6 +165,17 @@ impl Intake {
             .filter_map(|(_, kind)| absence(kind, self.definitions.get(&kind.definition()).and_then(Option::as_ref)))
             .collect()
     }
+}
+
+/// The object, a pod with the place of its node.
+fn placed(mut read: Read, places: &Places) -> Read {
+    if let Outcome::Usable(resource @ Resource::Pod(_), _) = &mut read.outcome
+        && let Resource::Pod(pod) = &*resource
+        && let Some(placed) = places.put(pod)
+    {
+        *resource = placed;
+    }
+    read
 }
 
 /// The kind that is followed as `target`, where it is a custom one.

@@ -49,6 +49,9 @@ pub const BUILTIN: [(Kind, Target); 5] = [
     (Kind::Pod, core("pods", "Pod")),
 ];
 
+/// What says where pods run.
+pub const NODES: Target = core("nodes", "Node");
+
 /// What says which other kinds there are.
 pub const DEFINITIONS: Target = Target {
     group: "apiextensions.k8s.io",

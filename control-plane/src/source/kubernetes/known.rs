@@ -98,6 +98,18 @@ impl Known {
         self.entries.remove(id)?.key.map(Event::Delete)
     }
 
+    /// What is in force, looked at again: the events of those that became another.
+    pub fn revised(&mut self, revise: impl Fn(&Resource) -> Option<Resource>) -> Vec<Event> {
+        let mut events = Vec::new();
+        for entry in self.entries.values_mut().filter(|e| e.refused.is_none()) {
+            if let Some(resource) = entry.resource.as_ref().and_then(&revise) {
+                entry.resource = Some(resource.clone());
+                events.push(Event::Upsert { resource, problems: entry.problems.clone() });
+            }
+        }
+        events
+    }
+
     /// The kind itself is gone.
     pub fn cleared(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.entries).into_values().filter_map(|e| e.key).map(Event::Delete).collect()

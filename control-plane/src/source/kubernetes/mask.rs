@@ -37,6 +37,10 @@ pub enum Custom {}
 #[derive(Clone, Copy, Debug)]
 pub enum Definition {}
 
+/// Nodes: their labels, of which two matter.
+#[derive(Clone, Copy, Debug)]
+pub enum Machine {}
+
 const NAMED: Mask = Fields(&[("name", All), ("namespace", All), ("uid", All), ("resourceVersion", All)]);
 
 const HTTP_GET: (&str, Mask) = ("httpGet", Fields(&[("host", All), ("path", All), ("port", All), ("scheme", All)]));
@@ -88,6 +92,7 @@ impl Shape for Builtin {
                 ("hostname", All),
                 ("subdomain", All),
                 ("hostNetwork", All),
+                ("nodeName", All),
                 ("readinessGates", All),
                 ("containers", CONTAINERS),
                 ("initContainers", CONTAINERS),
@@ -135,6 +140,18 @@ impl Shape for Custom {
         ),
         ("spec", All),
     ]);
+}
+
+impl Shape for Machine {
+    const MASK: Mask = Fields(&[(
+        "metadata",
+        Fields(&[
+            ("name", All),
+            ("uid", All),
+            ("resourceVersion", All),
+            ("labels", Fields(&[("topology.kubernetes.io/zone", All), ("topology.kubernetes.io/region", All)])),
+        ]),
+    )]);
 }
 
 impl Shape for Definition {

@@ -47,6 +47,7 @@ fn listed() -> Intake {
     for (_, target) in BUILTIN {
         intake.heard(target, Step::Listed(Vec::new()));
     }
+    intake.nodes(Step::Listed(Vec::new()));
     let orders = intake.definitions(Step::Listed(own()));
     assert_eq!((orders.stop.len(), orders.start.len()), (0, own_kinds()));
     intake
@@ -83,6 +84,7 @@ fn a_kind_of_ours_that_is_not_installed_is_a_problem_and_does_not_hold_the_start
     for (_, target) in BUILTIN {
         intake.heard(target, Step::Listed(Vec::new()));
     }
+    intake.nodes(Step::Listed(Vec::new()));
     assert!(!synced(&intake.events()));
     intake.definitions(Step::Listed(Vec::new()));
     let mut index = Index::new();
@@ -206,6 +208,68 @@ fn a_broken_object_is_a_problem_of_its_own_and_leaves_its_last_good_version() {
     let snapshot = index.snapshot();
     assert_eq!((snapshot.virtual_services.len(), snapshot.found.len()), (2, 2));
     assert!(snapshot.refused.values().all(|generation| *generation == 3));
+}
+
+fn node(name: &str, zone: &str, region: &str) -> Located {
+    Located { name: name.into(), zone: zone.into(), region: region.into() }
+}
+
+#[test]
+fn pods_are_where_their_node_is_whichever_was_heard_of_first() {
+    let (mut intake, mut index) = (listed(), Index::new());
+    intake.events();
+    let pod = |name: &str, node: &str| read(PODS, "n", name, &json!({"nodeName": node}));
+    intake.heard(PODS, Step::Listed(vec![pod("first", "east"), pod("other", "west"), pod("new", "")]));
+    intake.nodes(Step::Listed(vec![node("east", "a", "eu"), node("west", "b", "eu")]));
+    intake.heard(PODS, Step::Applied(pod("second", "east")));
+    let places = |intake: &mut Intake, index: &mut Index| {
+        index.apply(intake.events());
+        let snapshot = index.snapshot();
+        let place =
+            |p: &std::sync::Arc<crate::source::resource::Pod>| format!("{} {} {}", p.meta.key.name, p.zone, p.region);
+        snapshot.pods.values().map(place).collect::<Vec<_>>()
+    };
+    assert_eq!(places(&mut intake, &mut index), ["first a eu", "new  ", "other b eu", "second a eu"]);
+    // The same again, as a node's status brings it many times a day, is nothing.
+    intake.nodes(Step::Applied(node("east", "a", "eu")));
+    assert!(intake.events().is_empty());
+    intake.nodes(Step::Applied(node("east", "c", "eu")));
+    let events = intake.events();
+    assert_eq!(events.len(), 2, "its two pods, and no others");
+    index.apply(events);
+    assert_eq!(places(&mut intake, &mut index), ["first c eu", "new  ", "other b eu", "second c eu"]);
+    intake.nodes(Step::Deleted((String::new(), "west".into())));
+    assert_eq!(places(&mut intake, &mut index)[2], "other  ");
+}
+
+#[test]
+fn a_pods_own_label_wins_over_its_nodes() {
+    let (mut intake, mut index) = (listed(), Index::new());
+    intake.nodes(Step::Applied(node("east", "a", "eu")));
+    let value = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "n", "name": "p", "uid": "u",
+        "labels": {"topology.kubernetes.io/zone": "own"}}, "spec": {"nodeName": "east"}});
+    let outcome = object(&value, &Origin::default());
+    intake.heard(PODS, Step::Applied(Read { id: ("n".into(), "p".into()), uid: "u".into(), generation: 1, outcome }));
+    index.apply(intake.events());
+    let snapshot = index.snapshot();
+    let pod = snapshot.pods.values().next().unwrap();
+    assert_eq!((pod.zone.as_str(), pod.region.as_str()), ("own", "eu"));
+}
+
+#[test]
+fn nodes_that_may_not_be_read_are_told_and_do_not_hold_the_start() {
+    let mut intake = Intake::default();
+    for (_, target) in BUILTIN {
+        intake.heard(target, Step::Listed(Vec::new()));
+    }
+    intake.definitions(Step::Listed(Vec::new()));
+    assert!(!synced(&intake.events()));
+    intake.nodes(Step::Down(forbidden()));
+    let mut index = Index::new();
+    let events = intake.events();
+    assert!(synced(&events));
+    index.apply(events);
+    assert!(reported(&index).iter().any(|(_, resource)| resource == "nodes"), "{:?}", reported(&index));
 }
 
 proptest! {
