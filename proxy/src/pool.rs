@@ -175,8 +175,10 @@ struct Idle {
 struct HeldConnection {
     pool: Arc<Http1Pool>,
     slot: Option<Slot>,
-    /// Requests that it may still take.
-    left: u32,
+    /// Requests so far.
+    taken: u32,
+    /// Requests in all, as the latest of them found it in the configuration.
+    most: u32,
 }
 
 impl Drop for HeldConnection {
@@ -196,7 +198,7 @@ pub struct Checkout {
 
 impl Checkout {
     fn give_back(self) {
-        if self.sender.is_closed() || self.held.left == 0 {
+        if self.sender.is_closed() || self.held.taken >= self.held.most {
             return;
         }
         let pool = Arc::clone(&self.held.pool);
@@ -220,10 +222,12 @@ impl Http1Pool {
         // The oldest are in front: drop what has been idle for too long.
         let stale = idle.iter().take_while(|i| now.duration_since(i.since) > bounds.idle).count();
         idle.drain(..stale);
-        idle.retain(|i| !i.sender.is_closed());
+        // The configuration may allow fewer requests than when they became idle.
+        idle.retain(|i| !i.sender.is_closed() && i.held.taken < bounds.requests);
         let ready = idle.iter().rposition(|i| i.sender.is_ready())?;
         let Idle { sender, mut held, .. } = idle.remove(ready);
-        held.left = held.left.saturating_sub(1);
+        held.taken = held.taken.saturating_add(1);
+        held.most = bounds.requests;
         Some(Checkout { sender, is_reused: true, held })
     }
 
@@ -241,7 +245,7 @@ impl Http1Pool {
     /// Wraps a new connection.
     pub fn lend(self: &Arc<Self>, sender: http1::SendRequest<Payload>, bounds: Bounds, slot: Option<Slot>) -> Checkout {
         self.open.fetch_add(1, Ordering::Relaxed);
-        let held = HeldConnection { pool: Arc::clone(self), slot, left: bounds.requests.saturating_sub(1) };
+        let held = HeldConnection { pool: Arc::clone(self), slot, taken: 1, most: bounds.requests };
         Checkout { sender, is_reused: false, held }
     }
 }
@@ -260,4 +264,33 @@ pub fn spare(request: &Request<Payload>) -> Option<Request<Payload>> {
         *copy.headers_mut() = request.headers().clone();
         copy
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use hyper_util::rt::TokioIo;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_limit_of_requests_that_comes_later_holds_for_connections_that_are_kept() {
+        let pool = Arc::new(Http1Pool::default());
+        let unlimited = Bounds::default();
+        let two = Bounds { requests: 2, ..unlimited };
+        let mut others = Vec::new();
+        for _ in 0..2 {
+            let (ours, theirs) = tokio::io::duplex(1024);
+            others.push(theirs);
+            let (mut sender, driver) = http1::handshake(TokioIo::new(ours)).await.unwrap();
+            tokio::spawn(driver);
+            sender.ready().await.unwrap();
+            pool.lend(sender, unlimited, None).give_back();
+        }
+        pool.checkout(unlimited).unwrap().give_back();
+        // One had a request, which leaves it another; the other had two.
+        pool.checkout(two).unwrap().give_back();
+        assert!(pool.checkout(two).is_none() && pool.is_empty());
+    }
 }
