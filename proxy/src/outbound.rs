@@ -107,7 +107,7 @@ impl Outbound {
             tracing::debug!(%original, reason = %refusal.header(), "refused");
             return;
         }
-        let target = match self.targets.resolve(&text).await {
+        let target = match Box::pin(self.targets.resolve(&text)).await {
             Ok(target) => target,
             Err(error) => {
                 self.metrics.refuse("outbound", Reject::NotReady.code());
@@ -127,7 +127,12 @@ impl Outbound {
             (_, Protocol::Tcp | Protocol::Tls, false) if !by_name => {
                 Box::pin(tcp::serve(self, stream, BytesMut::new(), target)).await;
             }
-            _ => Box::pin(self.detect(stream, target, named)).await,
+            _ => {
+                // The box of what listens is gone before the connection is served, which may be for days.
+                let mut stream = stream;
+                let found = Box::pin(self.detect(&mut stream, &target)).await;
+                Box::pin(self.serve_found(stream, target, named, found)).await;
+            }
         }
     }
 
@@ -142,37 +147,45 @@ impl Outbound {
     }
 
     /// Finds out what the client speaks. The server is dialled beside, and whoever speaks first decides.
-    async fn detect<S: Io>(self: Arc<Self>, mut stream: S, target: Arc<Target>, named: Named) {
-        let destination = &target.destination;
-        let http_only = destination.http_only || matches!(destination.protocol, Protocol::Http1 | Protocol::Http2);
-        let bytes_only = matches!(destination.protocol, Protocol::Tcp | Protocol::Tls) && !http_only;
+    async fn detect<S: Io>(&self, stream: &mut S, target: &Target) -> (BytesMut, Heard<dial::Endpoint>) {
         let mut first = BytesMut::new();
-        let (found, dialled) = if http_only {
-            (sniff::client(&mut stream, &mut first).await, None)
+        let heard = if is_http_only(&target.destination) {
+            sniff::client(stream, &mut first).await.map_or(Heard::Nobody, |found| Heard::Client(found, None))
         } else {
-            let dial = async { dial::tcp(&self, &target).await.ok() };
-            match sniff::both(&mut stream, &mut first, &target.habit, dial).await {
-                Heard::Client(found, dialled) => (Some(found), dialled),
-                Heard::Nobody => (None, None),
-                Heard::Server(upstream, said) => {
-                    tcp::relay_started(&self, stream, first, *upstream, said, &target).await;
-                    return;
-                }
-            }
+            let dial = async { dial::tcp(self, target).await.ok() };
+            sniff::both(stream, &mut first, &target.habit, dial).await
         };
-        match (found, dialled) {
-            (Some(Detected::Http1 | Detected::Http2), _) if !bytes_only => {
+        (first, heard)
+    }
+
+    /// Serves a connection that speaks what was found.
+    pub(crate) async fn serve_found<S: Io>(
+        self: Arc<Self>,
+        stream: S,
+        target: Arc<Target>,
+        named: Named,
+        (first, heard): (BytesMut, Heard<dial::Endpoint>),
+    ) {
+        let destination = &target.destination;
+        let http_only = is_http_only(destination);
+        let bytes_only = matches!(destination.protocol, Protocol::Tcp | Protocol::Tls) && !http_only;
+        match heard {
+            Heard::Nobody => {} // the client left without a word
+            Heard::Server(upstream, said) => {
+                Box::pin(tcp::relay_started(&self, stream, first, *upstream, said, &target)).await;
+            }
+            Heard::Client(Detected::Http1 | Detected::Http2, dialled) if !bytes_only => {
+                drop((dialled, target));
                 Box::pin(http::serve(self, stream, first, named)).await;
             }
-            (Some(_), _) if http_only => self.refuse_bytes(stream, &target).await,
-            (Some(Detected::Tls), _) if !destination.tls_routes.is_empty() => {
+            Heard::Client(..) if http_only => self.refuse_bytes(stream, &target).await,
+            Heard::Client(Detected::Tls, _) if !destination.tls_routes.is_empty() => {
                 Box::pin(tcp::serve_tls(self, stream, first, target)).await;
             }
-            (Some(_), Some(dialled)) => {
+            Heard::Client(_, Some(dialled)) => {
                 Box::pin(tcp::relay_to(&self, stream, first, Ok(*dialled), &target, "")).await;
             }
-            (Some(_), None) => Box::pin(tcp::serve(self, stream, first, target)).await,
-            (None, _) => {} // the client left without a word
+            Heard::Client(_, None) => Box::pin(tcp::serve(self, stream, first, target)).await,
         }
     }
 
@@ -187,6 +200,11 @@ impl Outbound {
         }
         let _ = stream.shutdown().await;
     }
+}
+
+/// HTTP is declared, or routes of HTTP hold.
+fn is_http_only(destination: &Destination) -> bool {
+    destination.http_only || matches!(destination.protocol, Protocol::Http1 | Protocol::Http2)
 }
 
 /// Where an ExternalName leads: `host:port`.

@@ -239,6 +239,7 @@ impl Data {
             tokio::spawn(async move {
                 let _busy = busy;
                 tokio::select! {
+                    biased;
                     () = served => {}
                     () = aborted.reached(Phase::Abort) => {}
                 }

@@ -38,20 +38,17 @@ where
     H: Fn(Request<Received>, Arc<Verdict>) -> F,
     F: Future<Output = Response<Body>>,
 {
-    let Some((stream, first)) = abortable(simple::serve(stream, first, drain, &handle), drain).await.flatten() else {
-        return;
+    let rest = {
+        let mut simple = std::pin::pin!(simple::serve(stream, first, drain, &handle));
+        tokio::select! {
+            biased;
+            rest = simple.as_mut() => rest,
+            () = drain.reached(Phase::Abort) => None,
+        }
     };
+    let Some((stream, first)) = rest else { return };
     // In a box: few connections come here, and those that do not have no room for it.
     Box::pin(by_hyper(stream, first, drain, handle)).await;
-}
-
-/// None: the proxy aborts.
-async fn abortable<T>(serve: impl Future<Output = T>, drain: &Drain) -> Option<T> {
-    tokio::select! {
-        biased;
-        done = serve => Some(done),
-        () = drain.reached(Phase::Abort) => None,
-    }
 }
 
 /// The rest of a connection, all of which hyper reads.

@@ -36,10 +36,11 @@ pub async fn serve<S: Io>(outbound: Arc<Outbound>, stream: S, first: BytesMut, n
     let drain = outbound.drain.clone();
     if detect::classify(&first) == detect::Detected::Http2 {
         let stream = Prefixed::new(first, stream);
-        server::http2(stream, None, &drain, |request| {
+        // In a box, for which a connection of HTTP/1 has no room.
+        Box::pin(server::http2(stream, None, &drain, |request| {
             let (outbound, named) = (Arc::clone(&outbound), named.clone());
             async move { handle(&outbound, &named, request, None).await }
-        })
+        }))
         .await;
     } else {
         server::http1(stream, first, &drain, |request, verdict| {
