@@ -16,7 +16,8 @@ use tokio_rustls::client::TlsStream;
 use crate::body::Payload;
 use crate::bulk::Bulk;
 use crate::endpoint::{BackendState, EndpointState, Slot};
-use crate::pool::{Bounds, Checkout, Stream};
+use crate::link::Link;
+use crate::pool::{Bounds, Checkout, InFlight};
 use crate::reply::Refusal;
 use crate::tls::{Alpn, Tls, peer_life};
 
@@ -89,7 +90,11 @@ fn refused(address: SocketAddr, identity: &SpiffeId, error: &std::io::Error) -> 
 ///
 /// # Errors
 /// As [`tls`]; [`Reject::CircuitOpen`] where no connection became free in time.
-pub async fn http2_stream(tls_source: &Tls, backend: &BackendState, state: &EndpointState) -> Result<Stream, Refusal> {
+pub async fn http2_stream(
+    tls_source: &Tls,
+    backend: &BackendState,
+    state: &EndpointState,
+) -> Result<InFlight, Refusal> {
     let bounds = backend.bounds();
     match state.http2.stream(bounds) {
         Some(stream) => Ok(stream),
@@ -97,7 +102,7 @@ pub async fn http2_stream(tls_source: &Tls, backend: &BackendState, state: &Endp
     }
 }
 
-async fn open_http2(tls_source: &Tls, backend: &BackendState, state: &EndpointState) -> Result<Stream, Refusal> {
+async fn open_http2(tls_source: &Tls, backend: &BackendState, state: &EndpointState) -> Result<InFlight, Refusal> {
     let bounds = backend.bounds();
     let stream = || state.http2.stream(bounds);
     let _waiting = backend.wait()?;
@@ -110,18 +115,18 @@ async fn open_http2(tls_source: &Tls, backend: &BackendState, state: &EndpointSt
     };
     let timeout = backend.backend.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
     let mut life = None;
-    let sender = match identity(backend, state) {
+    let link = match identity(backend, state) {
         Some(identity) => {
             let stream = tls(tls_source, state.address(), identity, Alpn::H2, timeout).await?;
             life = peer_life(stream.get_ref().1);
             keep_alive(backend, stream.get_ref().0.get_ref());
-            http2(stream).await
+            Link::open(stream).await
         }
-        None => http2(outside(backend, state, b"h2", timeout).await?).await,
+        None => Link::open(outside(backend, state, b"h2", timeout).await?).await,
     };
-    let sender = sender.map_err(|e| Refusal::new(Reject::ConnectFailed, format!("{} http/2: {e}", state.address())))?;
+    let link = link.map_err(|e| Refusal::new(Reject::ConnectFailed, format!("{} http/2: {e}", state.address())))?;
     let told = backend.is_watched().then(|| Arc::clone(backend.in_use()));
-    Ok(state.http2.add(sender, life, Some(slot), told))
+    Ok(state.http2.add(link, life, Some(slot), told))
 }
 
 /// Where a request goes: on a connection that is there, or on one that may be opened.
@@ -162,7 +167,7 @@ pub fn identity<'e>(backend: &BackendState, state: &'e EndpointState) -> Option<
     if backend.backend.plaintext { None } else { state.endpoint.identity.as_ref() }
 }
 
-/// The HTTP/2 handshake of a client; the connection's task ends with the connection.
+/// The HTTP/2 handshake of a client, for a connection that one request has to itself; its task ends with it.
 ///
 /// # Errors
 /// The peer does not speak HTTP/2.
@@ -179,7 +184,7 @@ where
     Ok(sender)
 }
 
-/// How our side of every HTTP/2 connection to an upstream is set.
+/// How our side of such a connection is set: as those of [`Link`] are.
 pub fn http2_client() -> http2::Builder<TokioExecutor> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder

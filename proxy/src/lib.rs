@@ -16,6 +16,7 @@ pub mod headers;
 pub mod identity;
 pub mod inbound;
 pub mod limit;
+pub mod link;
 pub mod metrics;
 pub mod originate;
 pub mod outbound;

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use causeway_mesh::config::backend::Limits;
 use http::Request;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
 
 use crate::body::Payload;
 use crate::clock;
 use crate::endpoint::{Slot, Use};
+use crate::link::Link;
 
 /// Streams on one HTTP/2 connection before another one is opened. Below what our inbound side allows.
 pub const STREAMS_PER_CONNECTION: usize = 250;
@@ -39,16 +40,29 @@ impl Lease {
 }
 
 /// One stream in flight on a shared connection.
-pub struct InFlight {
-    count: Arc<AtomicUsize>,
+pub struct InFlight(Arc<Counted>);
+
+/// A shared connection and what is under way on it.
+struct Counted {
+    link: Link,
+    in_flight: AtomicUsize,
+    /// Requests so far.
+    taken: AtomicU32,
     /// Who may be waiting for room.
     told: Option<Arc<Use>>,
 }
 
+impl InFlight {
+    /// The connection.
+    pub fn link(&self) -> &Link {
+        &self.0.link
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
-        if let Some(told) = &self.told {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if let Some(told) = &self.0.told {
             told.freed();
         }
     }
@@ -92,56 +106,40 @@ pub struct Http2Pool {
 }
 
 struct Shared {
-    sender: http2::SendRequest<Payload>,
-    in_flight: Arc<AtomicUsize>,
-    /// Requests so far.
-    taken: AtomicU32,
+    counted: Arc<Counted>,
     _slot: Option<Slot>,
-    told: Option<Arc<Use>>,
     /// The end of the peer's certificate: no new request goes this way after it.
     until: Option<Instant>,
 }
 
-/// A way to send one request on a shared connection.
-pub struct Stream {
-    /// Sends.
-    pub sender: http2::SendRequest<Payload>,
-    /// Counts.
-    pub in_flight: InFlight,
-}
-
 impl Http2Pool {
     /// A stream on a connection that has room; None: a connection must be opened.
-    pub fn stream(&self, bounds: Bounds) -> Option<Stream> {
+    pub fn stream(&self, bounds: Bounds) -> Option<InFlight> {
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_spent = |c: &Shared| c.taken.load(Ordering::Relaxed) >= bounds.requests;
+        let is_spent = |c: &Shared| c.counted.taken.load(Ordering::Relaxed) >= bounds.requests;
         let is_late = |c: &Shared| c.until.is_some_and(|until| until <= clock::now());
-        let is_over = |c: &Shared| c.sender.is_closed() || is_late(c) || is_spent(c);
+        let is_over = |c: &Shared| c.counted.link.is_over() || is_late(c) || is_spent(c);
         if connections.iter().any(is_over) {
             // What is in flight on them ends well; each closes with its last request.
             connections.retain(|c| !is_over(c));
         }
-        let shared = connections.iter().find(|c| c.in_flight.load(Ordering::Relaxed) < bounds.streams)?;
-        Some(shared.stream())
+        let most = |c: &Shared| c.counted.link.most().min(bounds.streams);
+        let has_room = |c: &&Shared| c.counted.in_flight.load(Ordering::Relaxed) < most(c);
+        connections.iter().find(has_room).map(Shared::stream)
     }
 
     /// Whether no connection is open.
     pub fn is_empty(&self) -> bool {
         let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        connections.iter().all(|c| c.sender.is_closed())
+        connections.iter().all(|c| c.counted.link.is_over())
     }
 
     /// Adds a new connection, to be used for `life`, and takes its first stream. `slot` is held while the connection is
     /// known, and `told` hears of every stream that ends.
-    pub fn add(
-        &self,
-        sender: http2::SendRequest<Payload>,
-        life: Option<Duration>,
-        slot: Option<Slot>,
-        told: Option<Arc<Use>>,
-    ) -> Stream {
+    pub fn add(&self, link: Link, life: Option<Duration>, slot: Option<Slot>, told: Option<Arc<Use>>) -> InFlight {
         let until = life.and_then(|life| clock::now().checked_add(life));
-        let shared = Shared { sender, in_flight: Arc::default(), taken: AtomicU32::new(0), _slot: slot, told, until };
+        let counted = Counted { link, in_flight: AtomicUsize::new(0), taken: AtomicU32::new(0), told };
+        let shared = Shared { counted: Arc::new(counted), _slot: slot, until };
         let stream = shared.stream();
         self.connections.lock().unwrap_or_else(PoisonError::into_inner).push(shared);
         stream
@@ -149,11 +147,10 @@ impl Http2Pool {
 }
 
 impl Shared {
-    fn stream(&self) -> Stream {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.taken.fetch_add(1, Ordering::Relaxed);
-        let in_flight = InFlight { count: Arc::clone(&self.in_flight), told: self.told.clone() };
-        Stream { sender: self.sender.clone(), in_flight }
+    fn stream(&self) -> InFlight {
+        self.counted.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.counted.taken.fetch_add(1, Ordering::Relaxed);
+        InFlight(Arc::clone(&self.counted))
     }
 }
 

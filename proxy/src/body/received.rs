@@ -8,6 +8,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::BodyError;
+use crate::link::Answer;
 
 /// What somebody sends, frame by frame.
 pub enum Received {
@@ -15,6 +16,8 @@ pub enum Received {
     Empty,
     /// From a connection that hyper reads.
     Hyper(Incoming),
+    /// From an HTTP/2 connection to an upstream.
+    Link(Answer),
 }
 
 impl From<Incoming> for Received {
@@ -28,6 +31,7 @@ impl Received {
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self {
             Self::Empty => Poll::Ready(None),
+            Self::Link(body) => body.poll_frame(cx),
             Self::Hyper(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|f| f.map_err(Into::into))),
         }
     }
@@ -37,6 +41,7 @@ impl Received {
         match self {
             Self::Empty => true,
             Self::Hyper(body) => body.is_end_stream(),
+            Self::Link(body) => body.is_end_stream(),
         }
     }
 
@@ -45,6 +50,7 @@ impl Received {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Hyper(body) => body.size_hint(),
+            Self::Link(body) => body.size_hint(),
         }
     }
 }

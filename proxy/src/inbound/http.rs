@@ -21,8 +21,9 @@ use crate::connect::{self, CONNECT_TIMEOUT};
 use crate::guarded::{STAND_IN_METHOD, Verdict};
 use crate::headers::{self, HOP_HTTP1, View, XFCC};
 use crate::limit::Told;
+use crate::link::Link;
 use crate::metrics::Exchange;
-use crate::pool::{self, Bounds, Lease};
+use crate::pool::{self, Bounds, InFlight, Lease};
 use crate::relay::Io;
 use crate::reply::{Refusal, body_refusal};
 use crate::server;
@@ -238,17 +239,22 @@ async fn send(
 ) -> Result<(Response<Received>, Lease), Refusal> {
     let app = conn.app.address();
     for _ in 0..RESENDS {
-        let mut spare = None;
-        let (result, lease) = if is_http2 {
-            let mut stream = app_stream(conn).await?;
-            (stream.sender.try_send_request(request).await, Lease::Http2(stream.in_flight))
-        } else {
-            let mut checkout = connect::http1_to_app(&conn.app, CONNECT_TIMEOUT).await?;
-            spare = if checkout.is_reused { pool::spare(&request) } else { None };
-            (checkout.sender.try_send_request(request).await, Lease::Http1(checkout))
-        };
-        let mut error = match result {
-            Ok(response) => return Ok((response.map(Received::from), lease)),
+        if is_http2 {
+            let stream = app_stream(conn).await?;
+            let sent = match stream.link().send(&mut request) {
+                Ok(sending) => sending.await,
+                Err(broken) => Err(broken),
+            };
+            match sent {
+                Ok(response) => return Ok((response, Lease::Http2(stream))),
+                Err(broken) if broken.is_unsent => continue,
+                Err(broken) => return Err(Refusal::new(Reject::UpstreamReset, format!("{app} ({broken})"))),
+            }
+        }
+        let mut checkout = connect::http1_to_app(&conn.app, CONNECT_TIMEOUT).await?;
+        let spare = if checkout.is_reused { pool::spare(&request) } else { None };
+        let mut error = match checkout.sender.try_send_request(request).await {
+            Ok(response) => return Ok((response.map(Received::from), Lease::Http1(checkout))),
             Err(error) => error,
         };
         match error.take_message().or(spare) {
@@ -259,23 +265,23 @@ async fn send(
     Err(Refusal::new(Reject::UpstreamReset, app.to_string()))
 }
 
-async fn app_stream(conn: &Conn) -> Result<crate::pool::Stream, Refusal> {
+async fn app_stream(conn: &Conn) -> Result<InFlight, Refusal> {
     match conn.app.http2.stream(Bounds::default()) {
         Some(stream) => Ok(stream),
         None => Box::pin(open_app_stream(conn)).await,
     }
 }
 
-async fn open_app_stream(conn: &Conn) -> Result<crate::pool::Stream, Refusal> {
+async fn open_app_stream(conn: &Conn) -> Result<InFlight, Refusal> {
     let _turn = conn.app.http2.connecting.lock().await;
     if let Some(stream) = conn.app.http2.stream(Bounds::default()) {
         return Ok(stream);
     }
     let stream = connect::tcp(conn.app.address(), CONNECT_TIMEOUT).await?;
-    let sender = connect::http2(stream)
+    let link = Link::open(stream)
         .await
         .map_err(|e| Refusal::new(Reject::ConnectFailed, format!("{} http/2: {e}", conn.app.address())))?;
-    Ok(conn.app.http2.add(sender, None, None, None))
+    Ok(conn.app.http2.add(link, None, None, None))
 }
 
 async fn switch(

@@ -12,12 +12,13 @@ use http::header::{HeaderMap, HeaderValue};
 use http::{Request, Response};
 
 use super::call::Call;
-use super::form::{to_http2, to_origin_form};
+use super::form::{to_http2_of, to_origin_form};
 use crate::body::{Payload, Received};
 use crate::clock;
 use crate::connect;
 use crate::endpoint::{BackendState, EndpointState, Outcome};
 use crate::headers::HOP_HTTP1;
+use crate::link::Broken;
 use crate::pool::{self, Lease};
 use crate::reply::{ERROR_HEADER, Refusal};
 
@@ -41,17 +42,33 @@ pub struct Failed {
     pub cause: Option<Cause>,
     /// Not a byte of the request was sent: it is where it was.
     pub is_unsent: bool,
+    /// A kept connection was just closing, and the request not looked at. This says nothing of the endpoint.
+    pub was_closing: bool,
 }
 
 impl Failed {
     fn never(refusal: Refusal) -> Self {
-        Self { refusal, cause: None, is_unsent: false }
+        Self { refusal, cause: None, is_unsent: false, was_closing: false }
     }
 
-    /// A kept connection that was just closing says nothing of its endpoint.
-    pub fn was_closing(&self) -> bool {
-        self.is_unsent && self.refusal.reject == Reject::UpstreamReset
+    /// No connection.
+    fn unsent(refusal: Refusal) -> Self {
+        let cause = (refusal.reject != Reject::CircuitOpen).then_some(Cause::Connect);
+        Self { refusal, cause, is_unsent: true, was_closing: false }
     }
+
+    fn broken(backend: &BackendState, broken: &Broken) -> Self {
+        Self {
+            refusal: reset(backend, broken),
+            cause: Some(if broken.is_unprocessed() { Cause::Refused } else { Cause::Reset }),
+            is_unsent: broken.is_unsent,
+            was_closing: broken.is_unsent || broken.is_closing(),
+        }
+    }
+}
+
+fn reset(backend: &BackendState, error: &dyn std::fmt::Display) -> Refusal {
+    Refusal::new(Reject::UpstreamReset, format!("{} ({error})", backend.backend.name))
 }
 
 impl Got {
@@ -84,7 +101,7 @@ impl Call<'_> {
             None => sent.await,
             Some(until) => tokio::time::timeout_at(until, sent).await.unwrap_or_else(|_| {
                 let refusal = Refusal::new(Reject::UpstreamTimeout, &*backend.backend.name);
-                Err(Failed { refusal, cause: Some(Cause::Timeout), is_unsent: false })
+                Err(Failed { cause: Some(Cause::Timeout), ..Failed::never(refusal) })
             }),
         };
         drop(pending);
@@ -101,47 +118,57 @@ impl Call<'_> {
         request: &mut Request<Payload>,
     ) -> Result<Got, Failed> {
         let meshed = connect::identity(backend, state).is_some();
-        let app_has_http2 = self.app_has_http2(backend);
-        let mut spare = None;
-        let unsent = |refusal: Refusal| {
-            let cause = (refusal.reject != Reject::CircuitOpen).then_some(Cause::Connect);
-            Err(Failed { refusal, cause, is_unsent: true })
-        };
-        let take = |request: &mut Request<Payload>| std::mem::replace(request, Request::new(Payload::Empty));
-        let (result, lease) = if meshed || app_has_http2 {
-            let mut stream = match connect::http2_stream(&self.outbound.tls, backend, state).await {
-                Ok(stream) => stream,
-                Err(refusal) => return unsent(refusal),
-            };
-            to_http2(request, self.authority, !meshed && backend.backend.tls.is_some()).map_err(Failed::never)?;
-            if meshed && !app_has_http2 {
-                request.headers_mut().insert(HOP_HTTP1, HeaderValue::from_static("1"));
-            }
-            (stream.sender.try_send_request(take(request)).await, Lease::Http2(stream.in_flight))
+        if meshed || self.app_has_http2(backend) {
+            self.over_http2(backend, state, request, meshed).await
         } else {
-            let mut checkout = match connect::http1_checkout(backend, state).await {
-                Ok(checkout) => checkout,
-                Err(refusal) => return unsent(refusal),
-            };
-            to_origin_form(request, self.authority).map_err(Failed::never)?;
-            spare = if checkout.is_reused { pool::spare(request) } else { None };
-            (checkout.sender.try_send_request(take(request)).await, Lease::Http1(checkout))
-        };
-        match result {
+            self.over_http1(backend, state, request).await
+        }
+    }
+
+    async fn over_http2(
+        &self,
+        backend: &Arc<BackendState>,
+        state: &Arc<EndpointState>,
+        request: &mut Request<Payload>,
+        meshed: bool,
+    ) -> Result<Got, Failed> {
+        let stream = connect::http2_stream(&self.outbound.tls, backend, state).await.map_err(Failed::unsent)?;
+        let link = stream.link();
+        let is_tls = !meshed && backend.backend.tls.is_some();
+        to_http2_of(request, || link.authority(self.authority), is_tls).map_err(Failed::never)?;
+        if meshed && !self.app_has_http2(backend) {
+            request.headers_mut().insert(HOP_HTTP1, HeaderValue::from_static("1"));
+        }
+        let broken = |broken: Broken| Failed::broken(backend, &broken);
+        let response = link.send(request).map_err(broken)?.await.map_err(broken)?;
+        let cause = if meshed { told(response.headers()) } else { None };
+        Ok(Got { response, lease: Lease::Http2(stream), state: Arc::clone(state), cause })
+    }
+
+    async fn over_http1(
+        &self,
+        backend: &Arc<BackendState>,
+        state: &Arc<EndpointState>,
+        request: &mut Request<Payload>,
+    ) -> Result<Got, Failed> {
+        let mut checkout = connect::http1_checkout(backend, state).await.map_err(Failed::unsent)?;
+        to_origin_form(request, self.authority).map_err(Failed::never)?;
+        // Few are copied; a box keeps the place small.
+        let spare = if checkout.is_reused { pool::spare(request).map(Box::new) } else { None };
+        let sent = std::mem::replace(request, Request::new(Payload::Empty));
+        match checkout.sender.try_send_request(sent).await {
             Ok(response) => {
-                let cause = if meshed { told(response.headers()) } else { None };
-                Ok(Got { response: response.map(Received::from), lease, state: Arc::clone(state), cause })
+                let (response, lease) = (response.map(Received::from), Lease::Http1(checkout));
+                Ok(Got { response, lease, state: Arc::clone(state), cause: None })
             }
             Err(mut error) => {
-                let unsent = error.take_message().or(spare);
+                let unsent = error.take_message().or(spare.map(|spare| *spare));
                 let is_unsent = unsent.is_some();
                 if let Some(unsent) = unsent {
                     *request = unsent;
                 }
-                let error = error.into_error();
-                let cause = Some(if is_unprocessed(&error) { Cause::Refused } else { Cause::Reset });
-                let refusal = Refusal::new(Reject::UpstreamReset, format!("{} ({error})", backend.backend.name));
-                Err(Failed { refusal, cause, is_unsent })
+                let refusal = reset(backend, &error.into_error());
+                Err(Failed { refusal, cause: Some(Cause::Reset), is_unsent, was_closing: is_unsent })
             }
         }
     }
@@ -157,7 +184,7 @@ impl Call<'_> {
 fn ending(tried: &Result<Got, Failed>, began: Instant) -> Option<Outcome> {
     let cause = match tried {
         Ok(got) => got.cause,
-        Err(failed) if failed.was_closing() => return None,
+        Err(failed) if failed.was_closing => return None,
         Err(failed) => Some(failed.cause?),
     };
     Some(match (cause, tried) {
@@ -182,18 +209,4 @@ fn told(headers: &HeaderMap) -> Option<Cause> {
         () if is(Reject::UpstreamReset) => Some(Cause::Reset),
         () => None,
     }
-}
-
-/// Whether the server says that it has not looked at the request (RFC 9113 section 8.7): the stream was refused, or it is
-/// after the last one that a connection's orderly end names.
-fn is_unprocessed(error: &hyper::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            let is_end = error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
-            return is_end || (error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM));
-        }
-        source = error.source();
-    }
-    false
 }

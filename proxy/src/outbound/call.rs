@@ -299,7 +299,7 @@ impl Tries {
         tried: &Result<Got, Failed>,
         outcome: &Outcome,
     ) -> Next {
-        if tried.as_ref().is_err_and(Failed::was_closing) && self.resent < dial::ATTEMPTS {
+        if tried.as_ref().is_err_and(|failed| failed.was_closing) && self.resent < dial::ATTEMPTS {
             self.resent += 1;
             return Next::Elsewhere;
         }

@@ -14,8 +14,20 @@ use crate::reply::Refusal;
 /// # Errors
 /// [`Reject::BadRequest`]: `authority` is none.
 pub fn to_http2(request: &mut Request<Payload>, authority: &str, is_tls: bool) -> Result<(), Refusal> {
+    to_http2_of(request, || authority.parse::<Authority>(), is_tls)
+}
+
+/// As [`to_http2`], to an authority that is only made where it is needed.
+///
+/// # Errors
+/// As [`to_http2`].
+pub fn to_http2_of<E>(
+    request: &mut Request<Payload>,
+    authority: impl FnOnce() -> Result<Authority, E>,
+    is_tls: bool,
+) -> Result<(), Refusal> {
     if request.uri().authority().is_none() || request.uri().scheme().is_none() {
-        let authority: Authority = authority.parse().map_err(|_| Refusal::new(Reject::BadRequest, "host"))?;
+        let authority = authority().map_err(|_| Refusal::new(Reject::BadRequest, "host"))?;
         let mut uri = std::mem::take(request.uri_mut()).into_parts();
         uri.scheme = Some(Scheme::HTTP);
         uri.authority = Some(authority);
