@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use causeway_tests::process::run;
 use causeway_tests::until;
 
 use crate::stage::{CLIENT, SOON, Stage, answers};
@@ -54,9 +55,10 @@ pub fn published(stage: &Stage) {
     assert!(ready.iter().any(|c| c["type"] == "Ready" && c["status"] == "False"), "the kubelet says so: {ready:?}");
 }
 
-/// `leaving` serves for ten seconds after it was told to end.
+/// `leaving` was told to end, and serves until we have seen enough.
 pub fn terminating(stage: &Stage) {
     stage.all_serve("http://parting.prod/", &["leaving", "v1"]);
+    let leaving = stage.node.app("prod", "app=leaving");
     stage.node.kubectl(&["-n", "prod", "scale", "deploy/leaving", "--replicas=0"]).unwrap();
     until("its endpoint terminates and serves", SOON, || {
         let slices = stage.node.get(&["-n", "prod", "endpointslices", "-l", "kubernetes.io/service-name=leaving"])?;
@@ -64,11 +66,14 @@ pub fn terminating(stage: &Stage) {
         let is = now["ready"] == false && now["serving"] == true && now["terminating"] == true;
         if is { Ok(()) } else { Err(slices.to_string()) }
     });
+    // Several at a time, so that an endpoint that is slower gets some too.
     until("who is ready is preferred", SOON, || {
-        let apps = answers(&stage.client, "http://parting.prod/", 20);
-        if apps.len() == 1 && apps.contains_key("v1") { Ok(()) } else { Err(format!("{apps:?}")) }
+        let many = ["--url", "http://parting.prod/", "--requests", "80", "--concurrency", "8"];
+        let report = stage.client.load(&many);
+        if report["apps"]["v1"] == 80 { Ok(()) } else { Err(report.to_string()) }
     });
     let apps = answers(&stage.client, "http://leaving.prod/", 20);
     assert!(apps.len() == 1 && apps.get("leaving") == Some(&20), "where nobody is, it serves on: {apps:?}");
+    run(leaving.command("touch").arg("/tmp/end")).ok();
     stage.until("it is gone", "http://leaving.prod/", |r| r.code() == "no_endpoints");
 }
