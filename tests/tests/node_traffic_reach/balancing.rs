@@ -15,7 +15,8 @@ pub fn random(stage: &Stage) {
     let quick = answers("400");
     assert_eq!(quick.values().sum::<u64>(), 400, "{quick:?}");
     let slow = quick.get("b-v2").copied().unwrap_or_default();
-    assert!((1..40).contains(&slow), "the slow one gets little: {quick:?}");
+    let is_least = quick.iter().all(|(app, n)| app == "b-v2" || *n > slow);
+    assert!(is_least, "the slow one gets little: {quick:?}");
 
     stage.rule("prod", "all", "{loadBalancer: {simple: RANDOM}}");
     let any: Vec<BTreeMap<String, u64>> = (0..3).map(|_| answers("400")).collect();

@@ -93,6 +93,8 @@ pub fn spill_over(stage: &Stage) {
 /// Without hints, by the zones of the endpoints and of who asks.
 pub fn preferred(stage: &Stage) {
     slice(stage, "zoned", &HINTED.map(|(app, ready, _)| (app, ready, &[][..])));
+    stage.rule("prod", "zoned", "{loadBalancer: {simple: ROUND_ROBIN, localityLbSetting: {enabled: false}}}");
+    stage.reaches(&stage.client, "no preference yet", "zoned", EVERYBODY);
     stage.rule("prod", "zoned", "{loadBalancer: {simple: ROUND_ROBIN, localityLbSetting: {enabled: true}}}");
     stage.reaches(&stage.client, "the own zone first", "zoned", &["a-v1", "a-v2"]);
     stage.reaches(&stage.far, "the own zone first", "zoned", &["b-v1", "b-v2"]);
@@ -104,6 +106,7 @@ pub fn preferred(stage: &Stage) {
 pub fn prefer_close(stage: &Stage) {
     stage.rule("prod", "close", &format!("{{{IN_TURN}}}"));
     slice(stage, "close", &HINTED[2..]);
+    stage.reaches(&stage.client, "no preference yet", "close", EVERYBODY);
     let prefers = |value: &str| {
         let patch = format!("{{\"spec\": {{\"trafficDistribution\": {value}}}}}");
         stage.node.kubectl(&["-n", "prod", "patch", "service", "close", "--type=merge", "-p", &patch]).unwrap();
