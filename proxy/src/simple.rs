@@ -52,7 +52,11 @@ where
         if held.is_empty() && !has_come(&mut stream, &mut held, draining.as_mut()).await {
             return close(stream).await;
         }
-        let Some((request, closes)) = next(&mut held) else { return Some((stream, held)) };
+        let (request, closes) = match next(&mut held) {
+            Next::Simple(request, closes) => (request, closes),
+            Next::Begun if has_more(&mut stream, &mut held).await => continue,
+            Next::Begun | Next::Other => return Some((stream, held)),
+        };
         let is_head = *request.method() == Method::HEAD;
         let response = {
             // In a box, so that a connection has no room for it while it is idle.
@@ -76,21 +80,33 @@ async fn close<S: Io>(mut stream: S) -> Rest<S> {
     None
 }
 
-/// The next request where it is simple, taken out of `held`, and whether it is to be the last.
-fn next(held: &mut BytesMut) -> Option<(Request<Received>, bool)> {
+/// What stands first in the bytes that have come.
+enum Next {
+    /// A request, taken out of them, and whether it is to be the last.
+    Simple(Request<Received>, bool),
+    /// Not all of a head.
+    Begun,
+    /// Something else.
+    Other,
+}
+
+fn next(held: &mut BytesMut) -> Next {
     let mut guard = Guard::new(Limits::default());
-    let Step::Pass(length) = guard.step(held) else { return None };
-    if !is_simple(guard.last_head()) {
-        return None;
-    }
+    let length = match guard.step(held) {
+        Step::Pass(length) if is_simple(guard.last_head()) => length,
+        Step::NeedMore => return Next::Begun,
+        Step::Pass(_) | Step::Refuse(_) => return Next::Other,
+    };
     let bytes = if length == held.len() { std::mem::take(held) } else { held.split_to(length) };
     let bytes = bytes.freeze();
-    let parsed = head::parse(&bytes);
-    if parsed.is_none() {
-        // What cannot be read is there again for whoever refuses it.
-        *held = [&*bytes, &**held].concat().as_slice().into();
+    match head::parse(&bytes) {
+        Some((request, closes)) => Next::Simple(request, closes),
+        None => {
+            // What cannot be read is there again for whoever refuses it.
+            *held = [&*bytes, &**held].concat().as_slice().into();
+            Next::Other
+        }
     }
-    parsed
 }
 
 /// Nothing follows the head, and nothing but an answer is expected.
@@ -106,6 +122,11 @@ async fn has_come<S: Io>(stream: &mut S, held: &mut BytesMut, draining: Pin<&mut
         read = std::future::poll_fn(|cx| poll_read(stream, cx, held)) => matches!(read, Ok(n) if n > 0),
         () = draining => false,
     }
+}
+
+/// Takes what else is there already; false: nothing, and what may still come is to be waited for with a limit of time.
+async fn has_more<S: Io>(stream: &mut S, held: &mut BytesMut) -> bool {
+    std::future::poll_fn(|cx| Poll::Ready(matches!(poll_read(stream, cx, held), Poll::Ready(Ok(n)) if n > 0))).await
 }
 
 /// Awaits `handled` for as long as the client is there; None: it is gone, and nobody waits for what would come of it.

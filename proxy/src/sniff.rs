@@ -14,6 +14,9 @@ use crate::connect::Upstream;
 /// Where clients are known to speak first, the server is dialled and listened to only after this.
 const SILENCE: Duration = Duration::from_millis(5);
 
+/// Room for what a client says first, bytes: most heads of requests, and a ClientHello.
+const FIRST: usize = 1024;
+
 /// How long a first line, or a ClientHello that has begun, may take to show what it is.
 const DETECT: Duration = Duration::from_secs(10);
 
@@ -57,6 +60,7 @@ pub async fn both<S, T>(
 where
     S: AsyncRead + Unpin,
 {
+    first.reserve(FIRST);
     let heard = listen(stream, first, habit.silence(), dial).await;
     match &heard {
         Heard::Client(..) => habit.note(true),
@@ -124,6 +128,7 @@ async fn read_first<T>(dialled: &mut Option<(Upstream, T)>, said: &mut BytesMut)
 
 /// Listens to the client alone; None: it left.
 pub async fn client<S: AsyncRead + Unpin>(stream: &mut S, first: &mut BytesMut) -> Option<Detected> {
+    first.reserve(FIRST);
     loop {
         // Silence may last: only a line that has begun is timed.
         let read = if first.is_empty() {

@@ -85,6 +85,19 @@ async fn what_is_not_simple_is_left_with_all_of_its_bytes() {
 }
 
 #[tokio::test]
+async fn a_head_of_which_the_rest_is_there_already_is_read_on() {
+    let (mut client, server) = duplex(64 * 1024);
+    let (first, rest) = GET.split_at(9);
+    client.write_all(rest.as_bytes()).await.unwrap();
+    client.shutdown().await.unwrap();
+    let handle = |_: Request<Received>, _: Arc<Verdict>| std::future::ready(full("hello"));
+    assert!(serve(server, first.as_bytes().into(), &Drain::default(), &handle).await.is_none());
+    let mut out = String::new();
+    client.read_to_string(&mut out).await.unwrap();
+    assert!(out.ends_with("hello"), "{out}");
+}
+
+#[tokio::test]
 async fn who_wants_to_close_is_told_so_and_closed() {
     let close = "GET / HTTP/1.1\r\nhost: x\r\nConnection: keep-alive, Close\r\n\r\n";
     let (out, rest) = talk([close, GET].concat().as_bytes(), |_| full("hello")).await;
