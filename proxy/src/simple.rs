@@ -58,12 +58,9 @@ where
             Next::Begun | Next::Other => return Some((stream, held)),
         };
         let is_head = *request.method() == Method::HEAD;
-        let response = {
-            // In a box, so that a connection has no room for it while it is idle.
-            let handled = Box::pin(handle(request, Arc::clone(&verdict)));
-            while_there(&mut stream, &mut held, handled).await
-        };
-        let Some(response) = response else { return None };
+        // In a box, so that a connection has no room for it while it is idle.
+        let handled = Box::pin(handle(request, Arc::clone(&verdict)));
+        let response = while_there(&mut stream, &mut held, handled).await?;
         let closes = closes || drain.phase() >= Phase::Draining;
         let mut writing = Writing::new(response, is_head, closes);
         if write(&mut stream, &mut held, &mut writing).await.is_err() {
