@@ -275,7 +275,7 @@ async fn silence(pings: Option<PingPong>) {
             }
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 #[cfg(test)]
