@@ -99,6 +99,7 @@ impl Catalog {
     pub(super) fn examine(&self, problems: &mut Vec<Problem>) {
         for (name, service) in &self.services {
             super::protocol::examine(service, problems);
+            super::split::examine(service, problems);
             for port in &service.ports {
                 let TargetPort::Name(target) = &port.target else { continue };
                 let pods: Vec<_> = self.selected(service).filter(|p| !p.finished).collect();

@@ -235,6 +235,7 @@ fn service(meta: &Meta, host: &str, ports: &[(ServicePort, u16)]) -> Service {
         ports: ports.iter().map(|(port, _)| port.clone()).collect(),
         publish_not_ready: false,
         sticks_to_client: false,
+        affinity_seconds: None,
         prefers_near: false,
     }
 }

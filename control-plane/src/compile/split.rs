@@ -8,6 +8,8 @@ use super::protocol::protocol;
 use super::rules::{Consumer, Found, Rules};
 use super::scope::{Host, resolve};
 use super::{Name, Settings};
+use crate::problem::{Problem, Severity};
+use crate::source::resource::Service;
 use causeway_crds::common::Destination;
 use causeway_crds::http_route::SplitKey;
 use causeway_crds::virtual_service::RouteDestination;
@@ -144,6 +146,21 @@ fn by_client() -> wire::LoadBalancing {
         hash_balance_percent: u32::MAX,
         ..wire::LoadBalancing::default()
     }
+}
+
+/// What API servers write where nobody wrote anything, seconds.
+const USUAL_AFFINITY: i32 = 10_800;
+
+/// Says that stickiness has no end, to whoever asked for one.
+pub(super) fn examine(service: &Service, problems: &mut Vec<Problem>) {
+    let Some(seconds) = service.affinity_seconds.filter(|s| service.sticks_to_client && *s != USUAL_AFFINITY) else {
+        return;
+    };
+    let message = format!(
+        "clients stay with their endpoint for as long as that is there, also after {seconds} seconds of silence"
+    );
+    let field = "spec.sessionAffinityConfig.clientIP.timeoutSeconds";
+    problems.push(service.meta.problem(Severity::Note, "not_implemented", field, message, "Nothing, or leave it out."));
 }
 
 /// Collects the backends of one wire destination while its splits are built.

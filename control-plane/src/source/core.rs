@@ -88,6 +88,7 @@ fn service(service: k8s::Service, meta: Meta) -> Service {
         ports: ports.collect(),
         publish_not_ready: spec.publish_not_ready_addresses.unwrap_or_default(),
         sticks_to_client: spec.session_affinity.as_deref() == Some("ClientIP"),
+        affinity_seconds: spec.session_affinity_config.and_then(|c| c.client_ip?.timeout_seconds),
         prefers_near: matches!(
             spec.traffic_distribution.as_deref(),
             Some("PreferClose" | "PreferSameZone" | "PreferSameNode")

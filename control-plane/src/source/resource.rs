@@ -126,6 +126,8 @@ pub struct Service {
     pub publish_not_ready: bool,
     /// `sessionAffinity: ClientIP`
     pub sticks_to_client: bool,
+    /// `sessionAffinityConfig.clientIP.timeoutSeconds`
+    pub affinity_seconds: Option<i32>,
     /// `trafficDistribution` of any kind: clients should use endpoints of their own zone.
     pub prefers_near: bool,
 }

@@ -169,6 +169,7 @@ fn stand_in(namespace: String, name: String) -> Service {
         ports: vec![port],
         publish_not_ready: false,
         sticks_to_client: false,
+        affinity_seconds: None,
         prefers_near: false,
     }
 }

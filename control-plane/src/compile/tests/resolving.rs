@@ -233,6 +233,20 @@ fn an_app_protocol_that_nobody_knows_is_found_out_and_said() {
 }
 
 #[test]
+fn who_asks_for_an_end_of_session_affinity_is_told_that_there_is_none() {
+    for (affinity, seconds, want) in [("ClientIP", 60, 1), ("ClientIP", 10_800, 0), ("None", 60, 0)] {
+        let spec = format!(
+            "sessionAffinity: {affinity}, sessionAffinityConfig: {{clientIP: {{timeoutSeconds: {seconds}}}}}, ports: [{{port: \
+             80}}]"
+        );
+        let model = model(&service("prod", "s", &spec));
+        let told: Vec<_> = model.problems().iter().map(|p| (p.code, p.field.as_str())).collect();
+        let all = [("not_implemented", "spec.sessionAffinityConfig.clientIP.timeoutSeconds")];
+        assert_eq!(told, all[..want], "{affinity} {seconds}");
+    }
+}
+
+#[test]
 fn a_pod_that_has_finished_or_is_not_ready_is_no_endpoint() {
     let text = prodsvc().replace("status: {podIP: 10.1.0.1}", "status: {podIP: 10.1.0.1, phase: Succeeded}").replace(
         "status: {podIP: 10.1.0.2}",

@@ -86,6 +86,7 @@ impl Shape for Builtin {
                 ("ports", All),
                 ("publishNotReadyAddresses", All),
                 ("sessionAffinity", All),
+                ("sessionAffinityConfig", All),
                 // Pod
                 ("serviceAccountName", All),
                 ("serviceAccount", All),
