@@ -12,6 +12,7 @@ mod gateway;
 mod limit;
 mod lookup;
 mod lowered;
+mod made;
 mod matching;
 mod part;
 mod peer;
@@ -24,6 +25,7 @@ mod rules;
 mod scope;
 mod selected;
 mod split;
+mod touched;
 mod traffic;
 mod virtual_service;
 
@@ -32,18 +34,18 @@ use crate::problem::Problem;
 use crate::source::Key;
 use crate::source::resource::VirtualService;
 use causeway_mesh::wire;
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use gateway::{Parents, is_route};
 pub use part::{Parts, Subject, Subjects};
+pub use touched::Touched;
 
 /// Namespace, then name.
 type Name = (String, String);
 
 /// What holds for the whole mesh.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Of every SPIFFE ID that is made.
     pub trust_domain: String,
@@ -110,22 +112,20 @@ pub struct ServiceView {
 #[derive(Debug, Default)]
 pub struct Model {
     settings: Settings,
-    catalog: catalog::Catalog,
+    /// What it was made from.
+    resources: Arc<Resources>,
+    foundation: made::Foundation,
     rules: rules::Rules,
     routes: routes::Routes,
     good: previous::Good,
-    policies: policy::Policies,
-    peers: peer::Peers,
-    limits: limit::Limits,
-    egress: egress::Egress,
-    /// Ready endpoints of every Service port and subset, by the backend's name.
-    backends: BTreeMap<String, wire::Endpoints>,
-    /// The headless Service and its port that an address belongs to.
-    headless: BTreeMap<(IpAddr, u16), (Name, u16)>,
-    pods: BTreeMap<Name, PodInfo>,
+    /// Resources that name what does not exist.
+    dangling: BTreeSet<Key>,
     problems: Vec<Problem>,
     subjects: Subjects,
     distinctions: part::Distinctions,
+    lineage: touched::Lineage,
+    /// What it may answer otherwise than the model before; None: anything.
+    touched: Option<Touched>,
 }
 
 /// Resolves `resources` once, with nothing before them.
@@ -140,20 +140,18 @@ pub fn compile(resources: &Arc<Resources>, settings: &Settings) -> Model {
 pub fn compile_after(before: Option<&Model>, resources: &Arc<Resources>, settings: &Settings) -> Model {
     let found = resources.found.iter().filter(|(key, _)| gateway::concerns(resources, key)).flat_map(|(_, all)| all);
     let mut problems: Vec<Problem> = resources.reported.iter().chain(found).cloned().collect();
-    let mut catalog = catalog::Catalog::new(resources, settings);
-    catalog.add_entries(external::Entries::new(resources, &catalog, settings, &mut problems));
-    catalog.examine(&mut problems);
-    alias::examine(&catalog, settings, &mut problems);
-    let mut rules = rules::Rules::new(resources, &catalog, settings, &mut problems);
+    let foundation = made::Foundation::new(before, resources, settings, &mut problems);
+    let catalog: &catalog::Catalog = &foundation.catalog;
+    let mut rules = rules::Rules::new(resources, catalog, settings, &mut problems);
     // Routes of other APIs than VirtualServices, which are never held back.
-    let others = gateway::lower(resources, &catalog, &mut problems);
+    let others = gateway::lower(resources, catalog, &mut problems);
     let routes_of = |services: &BTreeMap<Key, Arc<VirtualService>>, problems: &mut Vec<Problem>| {
-        let lowered = virtual_service::lower(services, &catalog, settings, problems);
-        let lowered = alias::routed(lowered, &catalog, settings, problems);
+        let lowered = virtual_service::lower(services, catalog, settings, problems);
+        let lowered = alias::routed(lowered, catalog, settings, problems);
         routes::Routes::new(lowered.into_iter().chain(others.iter().cloned()).collect(), problems)
     };
     let mut routes = routes_of(&resources.virtual_services, &mut problems);
-    let world = split::World { catalog: &catalog, rules: &rules, settings };
+    let world = split::World { catalog, rules: &rules, settings };
     let dangling = examine::examine(&routes, world, &mut problems);
     let good = previous::good(resources, &dangling, before);
     let held = previous::in_force(resources, &dangling, &good, &mut problems);
@@ -161,12 +159,8 @@ pub fn compile_after(before: Option<&Model>, resources: &Arc<Resources>, setting
         routes = routes_of(held, &mut Vec::new());
     }
     if let Some(before) = before {
-        rules.keep(&before.rules, &routes, &catalog, settings);
+        rules.keep(&before.rules, &routes, catalog, settings);
     }
-    let policies = policy::Policies::new(resources, settings, &mut problems);
-    let peers = peer::Peers::new(resources, settings, &mut problems);
-    let limits = limit::Limits::new(resources, settings, &mut problems);
-    let egress = egress::Egress::new(resources, settings, &mut problems);
     problems.sort();
     problems.dedup();
     let subjects = part::subjects(&part::Compiled {
@@ -177,74 +171,30 @@ pub fn compile_after(before: Option<&Model>, resources: &Arc<Resources>, setting
         problems: &problems,
         settings,
     });
-    let pod = |p: &Arc<crate::source::resource::Pod>| PodInfo {
-        account: p.account.clone(),
-        meshed: p.meshed,
-        uid: p.meta.uid.clone(),
-        finished: p.finished,
-    };
     let distinctions = part::Distinctions::of(&routes, &rules);
-    Model {
-        backends: backends(&catalog, &rules),
-        headless: headless(&catalog),
-        pods: catalog.pods.iter().map(|(name, p)| (name.clone(), pod(p))).collect(),
+    let mut model = Model {
         settings: settings.clone(),
-        catalog,
+        resources: Arc::clone(resources),
+        foundation,
         rules,
         routes,
         good,
-        policies,
-        peers,
-        limits,
-        egress,
+        dangling,
         problems,
         subjects,
         distinctions,
-    }
-}
-
-/// Ready endpoints of every Service port, whole and by subset.
-fn backends(catalog: &catalog::Catalog, rules: &rules::Rules) -> BTreeMap<String, wire::Endpoints> {
-    let endpoints = |name: &Name, port: u16, subset: Option<&causeway_crds::destination_rule::Subset>| {
-        let members =
-            catalog.members(name, port).iter().filter(|m| m.ready && subset.is_none_or(|s| rules::belongs(s, m)));
-        wire::Endpoints { endpoints: members.map(|m| m.endpoint.clone()).collect() }
+        lineage: touched::Lineage::after(before),
+        touched: None,
     };
-    let mut all = BTreeMap::new();
-    for (name, service) in &catalog.services {
-        for port in &service.ports {
-            all.insert(split::backend_name(name, port.port, "", ""), endpoints(name, port.port, None));
-        }
-    }
-    for (name, consumer, subset) in rules.all() {
-        let ports = catalog.services.get(name).map(|s| s.ports.as_slice()).unwrap_or_default();
-        for port in ports {
-            // The rule that wins comes first, as in the lookup.
-            let key = split::backend_name(name, port.port, &subset.name, consumer);
-            let winner = rules
-                .subset(name, &subset.name, rules::Consumer::any(consumer))
-                .filter(|f| f.consumer == consumer)
-                .map_or(subset, |f| f.subset);
-            all.entry(key).or_insert_with(|| endpoints(name, port.port, Some(winner)));
-        }
-    }
-    all
-}
-
-fn headless(catalog: &catalog::Catalog) -> BTreeMap<(IpAddr, u16), (Name, u16)> {
-    let mut all = BTreeMap::new();
-    for (name, service) in catalog.services.iter().filter(|(_, s)| s.headless) {
-        for port in &service.ports {
-            for member in catalog.members(name, port.port) {
-                let number = u16::try_from(member.endpoint.port).unwrap_or_default();
-                all.entry((member.address, number)).or_insert_with(|| (name.clone(), port.port));
-            }
-        }
-    }
-    all
+    model.touched = before.and_then(|before| touched::touched(before, &model));
+    model
 }
 
 impl Model {
+    fn catalog(&self) -> &catalog::Catalog {
+        &self.foundation.catalog
+    }
+
     /// Every problem of the configuration, those of the source included, sorted.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
@@ -259,22 +209,22 @@ impl Model {
     /// The ready endpoints of a backend that a destination names. A backend that is gone or never was has none; None
     /// where the text cannot be the name of a backend.
     pub fn endpoints(&self, backend: &str) -> Option<wire::Endpoints> {
-        if let Some(found) = self.backends.get(backend) {
-            return Some(found.clone());
+        if let Some(found) = self.ready(backend) {
+            return Some(wire::Endpoints { endpoints: found.map(|m| m.endpoint.clone()).collect() });
         }
         let (address, _) = backend.split_once('/').unwrap_or((backend, ""));
         let parsed = causeway_mesh::name::host_port(address).ok()?;
         let port = parsed.port?;
-        let pod = parsed.host.parse().ok().and_then(|ip| Some((ip, self.catalog.pod_at(ip)?)));
-        let endpoint = pod.map(|(ip, pod)| self.catalog.endpoint(pod, ip, port));
+        let pod = parsed.host.parse().ok().and_then(|ip| Some((ip, self.catalog().pod_at(ip)?)));
+        let endpoint = pod.map(|(ip, pod)| self.catalog().endpoint(pod, ip, port));
         Some(wire::Endpoints { endpoints: endpoint.into_iter().collect() })
     }
 
     /// What concerns the client's own workload. A pod that is not known gets the policies of its whole namespace.
     pub fn workload(&self, client: &Client) -> wire::Workload {
-        let pod = self.catalog.pods.get(&(client.namespace.clone(), client.pod.clone()));
+        let pod = self.catalog().pods.get(&(client.namespace.clone(), client.pod.clone()));
         let labels = pod.map(|p| p.meta.labels.clone()).unwrap_or_default();
-        let (mode, ports) = self.peers.of(&client.namespace, &labels);
+        let (mode, ports) = self.foundation.peers.of(&client.namespace, &labels);
         let default = if self.settings.default_allow { wire::Verdict::Allow } else { wire::Verdict::Deny };
         let probes = pod.map(|p| p.probes.as_slice()).unwrap_or_default();
         wire::Workload {
@@ -287,20 +237,26 @@ impl Model {
                 mode: mode.into(),
                 ports,
                 default_verdict: default.into(),
-                policies: self.policies.of(&client.namespace, &labels),
+                policies: self.foundation.policies.of(&client.namespace, &labels),
                 probes: probes.iter().map(|p| wire::Probe { port: p.port.into(), path: p.path.clone() }).collect(),
-                limits: self.limits.of(&client.namespace, &labels),
+                limits: self.foundation.limits.of(&client.namespace, &labels),
             }),
-            egress: self.egress.of(&client.namespace).into(),
-            zone: pod.map(|p| self.catalog.zone(p).to_owned()).unwrap_or_default(),
+            egress: self.foundation.egress.of(&client.namespace).into(),
+            zone: pod.map(|p| self.catalog().zone(p).to_owned()).unwrap_or_default(),
             region: pod.map(|p| p.region.clone()).unwrap_or_default(),
             labels,
         }
     }
 
     /// What is known of a pod.
-    pub fn pod(&self, namespace: &str, name: &str) -> Option<&PodInfo> {
-        self.pods.get(&(namespace.to_owned(), name.to_owned()))
+    pub fn pod(&self, namespace: &str, name: &str) -> Option<PodInfo> {
+        let pod = self.catalog().pods.get(&(namespace.to_owned(), name.to_owned()))?;
+        Some(PodInfo {
+            account: pod.account.clone(),
+            meshed: pod.meshed,
+            uid: pod.meta.uid.clone(),
+            finished: pod.finished,
+        })
     }
 
     /// Destinations that `client` will most likely use, as subscription texts: the Services of its own namespace and
@@ -317,23 +273,38 @@ impl Model {
                 namespace: name.0.clone(),
                 name: name.1.clone(),
                 ports: service.ports.iter().map(|p| p.port).collect(),
-                endpoints: self.catalog.members(name, first).iter().filter(|m| m.ready).count(),
+                endpoints: self.catalog().members(name, first).iter().filter(|m| m.ready).count(),
             }
         };
-        self.catalog.services.iter().map(view).collect()
+        self.catalog().services.iter().map(view).collect()
     }
 
     fn world(&self) -> split::World<'_> {
-        split::World { catalog: &self.catalog, rules: &self.rules, settings: &self.settings }
+        split::World { catalog: self.catalog(), rules: &self.rules, settings: &self.settings }
     }
 
     /// Labels of the client's pod, where it is known.
     pub fn labels(&self, client: &Client) -> Option<&BTreeMap<String, String>> {
-        self.catalog.pods.get(&(client.namespace.clone(), client.pod.clone())).map(|p| &p.meta.labels)
+        self.catalog().pods.get(&(client.namespace.clone(), client.pod.clone())).map(|p| &p.meta.labels)
     }
 
     fn is_ready(&self, backend: &str) -> bool {
-        self.backends.get(backend).is_some_and(|e| !e.endpoints.is_empty())
+        self.ready(backend).is_some_and(|mut ready| ready.next().is_some())
+    }
+
+    /// The ready endpoints of a Service port, or of one of its subsets; None where there is no such backend.
+    fn ready<'a>(&'a self, backend: &'a str) -> Option<impl Iterator<Item = &'a catalog::Member>> {
+        let (address, subset) = backend.split_once('/').unwrap_or((backend, ""));
+        let (host, port) = address.rsplit_once(':')?;
+        let (name, namespace) = host.rsplit_once('.')?;
+        let (service, port) = ((namespace.to_owned(), name.to_owned()), port.parse().ok()?);
+        self.catalog().services.get(&service)?.ports.iter().find(|p| p.port == port)?;
+        let subset = match subset {
+            "" => None,
+            subset => Some(self.rules.defined(&service, subset)?),
+        };
+        let members = self.catalog().members(&service, port).iter();
+        Some(members.filter(move |m| m.ready && subset.is_none_or(|s| rules::belongs(s, m))))
     }
 }
 

@@ -9,26 +9,30 @@ use crate::source::{Event, Key, Resource};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod table;
+
+pub use table::Table;
+
 /// Every resource that is in force, by key, and what the source found wrong.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs)] // the names are Kubernetes' own
 pub struct Resources {
-    pub namespaces: BTreeMap<Key, Arc<Named>>,
-    pub service_accounts: BTreeMap<Key, Arc<Named>>,
-    pub services: BTreeMap<Key, Arc<Service>>,
-    pub endpoint_slices: BTreeMap<Key, Arc<EndpointSlice>>,
-    pub pods: BTreeMap<Key, Arc<Pod>>,
-    pub virtual_services: BTreeMap<Key, Arc<VirtualService>>,
-    pub destination_rules: BTreeMap<Key, Arc<DestinationRule>>,
-    pub authorization_policies: BTreeMap<Key, Arc<AuthorizationPolicy>>,
-    pub peer_authentications: BTreeMap<Key, Arc<PeerAuthentication>>,
-    pub service_entries: BTreeMap<Key, Arc<ServiceEntry>>,
-    pub rate_limit_policies: BTreeMap<Key, Arc<RateLimitPolicy>>,
-    pub http_routes: BTreeMap<Key, Arc<HTTPRoute>>,
-    pub grpc_routes: BTreeMap<Key, Arc<GRPCRoute>>,
-    pub tcp_routes: BTreeMap<Key, Arc<TCPRoute>>,
-    pub tls_routes: BTreeMap<Key, Arc<TLSRoute>>,
-    pub reference_grants: BTreeMap<Key, Arc<ReferenceGrant>>,
+    pub namespaces: Table<Named>,
+    pub service_accounts: Table<Named>,
+    pub services: Table<Service>,
+    pub endpoint_slices: Table<EndpointSlice>,
+    pub pods: Table<Pod>,
+    pub virtual_services: Table<VirtualService>,
+    pub destination_rules: Table<DestinationRule>,
+    pub authorization_policies: Table<AuthorizationPolicy>,
+    pub peer_authentications: Table<PeerAuthentication>,
+    pub service_entries: Table<ServiceEntry>,
+    pub rate_limit_policies: Table<RateLimitPolicy>,
+    pub http_routes: Table<HTTPRoute>,
+    pub grpc_routes: Table<GRPCRoute>,
+    pub tcp_routes: Table<TCPRoute>,
+    pub tls_routes: Table<TLSRoute>,
+    pub reference_grants: Table<ReferenceGrant>,
     /// Found while reading, by resource.
     pub found: BTreeMap<Key, Vec<Problem>>,
     /// Generation of the latest version of what cannot be used; the version in force, if any, is an older one.
@@ -124,6 +128,32 @@ impl Resources {
         self.len() == 0
     }
 
+    /// A copy that shares no table with this one.
+    #[cfg(test)]
+    pub(crate) fn apart(&self) -> Self {
+        Self {
+            namespaces: self.namespaces.apart(),
+            service_accounts: self.service_accounts.apart(),
+            services: self.services.apart(),
+            endpoint_slices: self.endpoint_slices.apart(),
+            pods: self.pods.apart(),
+            virtual_services: self.virtual_services.apart(),
+            destination_rules: self.destination_rules.apart(),
+            authorization_policies: self.authorization_policies.apart(),
+            peer_authentications: self.peer_authentications.apart(),
+            service_entries: self.service_entries.apart(),
+            rate_limit_policies: self.rate_limit_policies.apart(),
+            http_routes: self.http_routes.apart(),
+            grpc_routes: self.grpc_routes.apart(),
+            tcp_routes: self.tcp_routes.apart(),
+            tls_routes: self.tls_routes.apart(),
+            reference_grants: self.reference_grants.apart(),
+            found: self.found.clone(),
+            refused: self.refused.clone(),
+            reported: self.reported.clone(),
+        }
+    }
+
     fn note(&mut self, key: Key, problems: Vec<Problem>) {
         if problems.is_empty() {
             self.found.remove(&key);
@@ -135,44 +165,44 @@ impl Resources {
     fn insert(&mut self, resource: Resource) {
         let key = resource.meta().key.clone();
         match resource {
-            Resource::Namespace(r) => drop(self.namespaces.insert(key, r)),
-            Resource::ServiceAccount(r) => drop(self.service_accounts.insert(key, r)),
-            Resource::Service(r) => drop(self.services.insert(key, r)),
-            Resource::EndpointSlice(r) => drop(self.endpoint_slices.insert(key, r)),
-            Resource::Pod(r) => drop(self.pods.insert(key, r)),
-            Resource::VirtualService(r) => drop(self.virtual_services.insert(key, r)),
-            Resource::DestinationRule(r) => drop(self.destination_rules.insert(key, r)),
-            Resource::AuthorizationPolicy(r) => drop(self.authorization_policies.insert(key, r)),
-            Resource::PeerAuthentication(r) => drop(self.peer_authentications.insert(key, r)),
-            Resource::ServiceEntry(r) => drop(self.service_entries.insert(key, r)),
-            Resource::RateLimitPolicy(r) => drop(self.rate_limit_policies.insert(key, r)),
-            Resource::HTTPRoute(r) => drop(self.http_routes.insert(key, r)),
-            Resource::GRPCRoute(r) => drop(self.grpc_routes.insert(key, r)),
-            Resource::TCPRoute(r) => drop(self.tcp_routes.insert(key, r)),
-            Resource::TLSRoute(r) => drop(self.tls_routes.insert(key, r)),
-            Resource::ReferenceGrant(r) => drop(self.reference_grants.insert(key, r)),
+            Resource::Namespace(r) => self.namespaces.insert(key, r),
+            Resource::ServiceAccount(r) => self.service_accounts.insert(key, r),
+            Resource::Service(r) => self.services.insert(key, r),
+            Resource::EndpointSlice(r) => self.endpoint_slices.insert(key, r),
+            Resource::Pod(r) => self.pods.insert(key, r),
+            Resource::VirtualService(r) => self.virtual_services.insert(key, r),
+            Resource::DestinationRule(r) => self.destination_rules.insert(key, r),
+            Resource::AuthorizationPolicy(r) => self.authorization_policies.insert(key, r),
+            Resource::PeerAuthentication(r) => self.peer_authentications.insert(key, r),
+            Resource::ServiceEntry(r) => self.service_entries.insert(key, r),
+            Resource::RateLimitPolicy(r) => self.rate_limit_policies.insert(key, r),
+            Resource::HTTPRoute(r) => self.http_routes.insert(key, r),
+            Resource::GRPCRoute(r) => self.grpc_routes.insert(key, r),
+            Resource::TCPRoute(r) => self.tcp_routes.insert(key, r),
+            Resource::TLSRoute(r) => self.tls_routes.insert(key, r),
+            Resource::ReferenceGrant(r) => self.reference_grants.insert(key, r),
         }
     }
 
     fn remove(&mut self, key: &Key) {
         use crate::source::Kind;
         match key.kind {
-            Kind::Namespace => drop(self.namespaces.remove(key)),
-            Kind::ServiceAccount => drop(self.service_accounts.remove(key)),
-            Kind::Service => drop(self.services.remove(key)),
-            Kind::EndpointSlice => drop(self.endpoint_slices.remove(key)),
-            Kind::Pod => drop(self.pods.remove(key)),
-            Kind::VirtualService => drop(self.virtual_services.remove(key)),
-            Kind::DestinationRule => drop(self.destination_rules.remove(key)),
-            Kind::AuthorizationPolicy => drop(self.authorization_policies.remove(key)),
-            Kind::PeerAuthentication => drop(self.peer_authentications.remove(key)),
-            Kind::ServiceEntry => drop(self.service_entries.remove(key)),
-            Kind::RateLimitPolicy => drop(self.rate_limit_policies.remove(key)),
-            Kind::HTTPRoute => drop(self.http_routes.remove(key)),
-            Kind::GRPCRoute => drop(self.grpc_routes.remove(key)),
-            Kind::TCPRoute => drop(self.tcp_routes.remove(key)),
-            Kind::TLSRoute => drop(self.tls_routes.remove(key)),
-            Kind::ReferenceGrant => drop(self.reference_grants.remove(key)),
+            Kind::Namespace => self.namespaces.remove(key),
+            Kind::ServiceAccount => self.service_accounts.remove(key),
+            Kind::Service => self.services.remove(key),
+            Kind::EndpointSlice => self.endpoint_slices.remove(key),
+            Kind::Pod => self.pods.remove(key),
+            Kind::VirtualService => self.virtual_services.remove(key),
+            Kind::DestinationRule => self.destination_rules.remove(key),
+            Kind::AuthorizationPolicy => self.authorization_policies.remove(key),
+            Kind::PeerAuthentication => self.peer_authentications.remove(key),
+            Kind::ServiceEntry => self.service_entries.remove(key),
+            Kind::RateLimitPolicy => self.rate_limit_policies.remove(key),
+            Kind::HTTPRoute => self.http_routes.remove(key),
+            Kind::GRPCRoute => self.grpc_routes.remove(key),
+            Kind::TCPRoute => self.tcp_routes.remove(key),
+            Kind::TLSRoute => self.tls_routes.remove(key),
+            Kind::ReferenceGrant => self.reference_grants.remove(key),
         }
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Catalog {
     /// None: several pods claim the address, so it names none of them.
     by_pod_ip: BTreeMap<IpAddr, Option<Arc<Pod>>>,
     members: BTreeMap<(Name, u16), Vec<Member>>,
+    /// The headless Service and its port that an address belongs to.
+    headless: BTreeMap<(IpAddr, u16), (Name, u16)>,
     /// Zones of pods as EndpointSlices tell them.
     zones: BTreeMap<Name, String>,
     /// Hosts of the outside, which stand among the Services too.
@@ -93,6 +95,19 @@ impl Catalog {
             self.services.insert(name, Arc::new(service));
         }
         self.entries = entries;
+        for (name, service) in self.services.iter().filter(|(_, s)| s.headless) {
+            for port in &service.ports {
+                for member in self.members.get(&(name.clone(), port.port)).into_iter().flatten() {
+                    let number = u16::try_from(member.endpoint.port).unwrap_or_default();
+                    self.headless.entry((member.address, number)).or_insert_with(|| (name.clone(), port.port));
+                }
+            }
+        }
+    }
+
+    /// The headless Service and its port that an address belongs to.
+    pub(super) fn headless(&self, ip: IpAddr, port: u16) -> Option<&(Name, u16)> {
+        self.headless.get(&(ip, port))
     }
 
     /// Reports ports whose target no pod has, and protocols that nobody knows.
@@ -124,6 +139,26 @@ impl Catalog {
                 }
             }
         }
+    }
+
+    /// Services whose endpoints are not those of `before`, which has the same Services.
+    pub(super) fn differing<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = Name> + 'a {
+        let is_same = |a: &Member, b: &Member| {
+            let labels = |m: &Member| m.pod.as_ref().map(|p| Arc::as_ptr(p));
+            let same_pod = labels(a) == labels(b)
+                || match (&a.pod, &b.pod) {
+                    (Some(a), Some(b)) => a.meta.labels == b.meta.labels,
+                    _ => false,
+                };
+            (a.address, a.ready, &a.hostname) == (b.address, b.ready, &b.hostname)
+                && same_pod
+                && a.endpoint == b.endpoint
+        };
+        let differs = move |(at, now): &(&(Name, u16), &Vec<Member>)| {
+            let then = before.members.get(*at).map_or(&[][..], Vec::as_slice);
+            now.len() != then.len() || now.iter().zip(then).any(|(a, b)| !is_same(a, b))
+        };
+        self.members.iter().filter(differs).map(|((name, _), _)| name.clone())
     }
 
     /// Every endpoint of a Service port, ready or not.

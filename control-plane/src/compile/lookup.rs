@@ -52,7 +52,7 @@ impl<'a> Lookup<'a> {
     }
 
     fn catalog(&self) -> &'a Catalog {
-        &self.model.catalog
+        self.model.catalog()
     }
 
     fn consumer(&self) -> Consumer<'a> {
@@ -177,7 +177,7 @@ impl<'a> Lookup<'a> {
             port: port.into(),
             ..wire::Backend::default()
         };
-        if let Some((of, at)) = self.model.headless.get(&(ip, port))
+        if let Some((of, at)) = self.catalog().headless(ip, port)
             && let Some(found) = self.catalog().services.get(of)
             && let Some(at) = found.ports.iter().find(|p| p.port == *at)
         {
@@ -355,13 +355,13 @@ pub(super) fn prefetch(model: &Model, client: &Client) -> Vec<String> {
     const MOST: usize = 64;
     let namespace = &client.namespace;
     let own =
-        model.catalog.services.range((namespace.clone(), String::new())..).take_while(|((n, _), _)| n == namespace);
+        model.catalog().services.range((namespace.clone(), String::new())..).take_while(|((n, _), _)| n == namespace);
     let own = own.map(|(name, _)| name.clone());
     let routed = model.routes.all.iter().filter(|r| r.meta.key.namespace == *namespace);
     let routed = routed.flat_map(|r| &r.attachments).filter(|a| a.is_exact).map(|a| a.service.clone());
     let mut all: Vec<String> = Vec::new();
     for (ns, name) in routed.chain(own) {
-        let Some(service) = model.catalog.services.get(&(ns.clone(), name.clone())) else { continue };
+        let Some(service) = model.catalog().services.get(&(ns.clone(), name.clone())) else { continue };
         if name.starts_with('*') {
             continue;
         }

@@ -153,15 +153,16 @@ impl Model {
     pub fn workload_parts(&self, client: &Client) -> Parts {
         let none = BTreeMap::new();
         let labels = self.labels(client).unwrap_or(&none);
-        let policies = self.policies.parts(&client.namespace, labels);
-        let limits = self.limits.parts(&client.namespace, labels);
-        let parts: BTreeSet<&Key> = policies.chain(self.peers.parts(&client.namespace, labels)).chain(limits).collect();
+        let policies = self.foundation.policies.parts(&client.namespace, labels);
+        let limits = self.foundation.limits.parts(&client.namespace, labels);
+        let parts: BTreeSet<&Key> =
+            policies.chain(self.foundation.peers.parts(&client.namespace, labels)).chain(limits).collect();
         self.parts(parts.into_iter())
     }
 
     /// Pods that have a proxy and are ready, so that their proxy was in force once, connected now or not.
     pub fn running(&self) -> impl Iterator<Item = Client> {
-        let pods = self.catalog.pods.iter();
+        let pods = self.catalog().pods.iter();
         let pods = pods.filter(|(_, p)| p.meshed && p.ready && !p.finished && !p.host_network && !p.ips.is_empty());
         pods.map(|((namespace, pod), p)| Client {
             namespace: namespace.clone(),
@@ -182,10 +183,15 @@ impl Model {
             }
         }
         if self.distinctions.addresses {
-            let pod = self.catalog.pods.get(&(client.namespace.clone(), client.pod.clone()));
+            let pod = self.catalog().pods.get(&(client.namespace.clone(), client.pod.clone()));
             pod.iter().flat_map(|p| &p.ips).for_each(|ip| text.push_str(&format!("\0{ip}")));
         }
         text
+    }
+
+    /// Whether [`Model::distinction`] depends on the client's pod.
+    pub fn looks_at_pods(&self) -> bool {
+        self.distinctions.labels || self.distinctions.addresses
     }
 
     fn parts<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Parts {
@@ -194,7 +200,7 @@ impl Model {
 }
 
 /// What becomes of a destination depends on the client's namespace, and on these where some route asks for them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Distinctions {
     labels: bool,
     account: bool,

@@ -97,6 +97,12 @@ impl Routes {
         })
     }
 
+    /// Every resource that routes `service`, for whomever.
+    pub(super) fn of(&self, service: &Name) -> impl Iterator<Item = &Attached<RouteResource>> {
+        let scoped = self.by_service.get(service).into_iter();
+        scoped.flat_map(|s| s.producer.iter().chain(s.consumers.values().flatten()))
+    }
+
     fn seen<'a>(
         &'a self,
         service: &Name,

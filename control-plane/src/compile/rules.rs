@@ -206,6 +206,25 @@ impl Rules {
         live.or_else(|| kept(client.namespace)).or_else(|| kept(""))
     }
 
+    /// The subset of `service` that the end of a backend's name means: `subset`, or `subset@consumer`.
+    pub(super) fn defined(&self, service: &Name, text: &str) -> Option<&Subset> {
+        // A subset's name may have an `@` of its own.
+        let of_consumer =
+            || text.rsplit_once('@').and_then(|(name, consumer)| self.defined_by(service, name, consumer));
+        self.defined_by(service, text, "").or_else(of_consumer)
+    }
+
+    fn defined_by(&self, service: &Name, name: &str, consumer: &str) -> Option<&Subset> {
+        let scoped = self.by_service.get(service);
+        let list = scoped.and_then(|s| if consumer.is_empty() { Some(&s.producer) } else { s.consumers.get(consumer) });
+        let live = list.into_iter().flatten().flat_map(|a| a.resource.subsets()).find(|s| s.name == name);
+        let kept = || self.kept.get(&(service.clone(), consumer.to_owned(), name.to_owned()));
+        let first = live.or_else(kept)?;
+        // The rule that wins comes first, as in the lookup.
+        let winner = self.subset(service, name, Consumer::any(consumer)).filter(|f| f.consumer == consumer);
+        Some(winner.map_or(first, |f| f.subset))
+    }
+
     /// Whether a rule of the Service's namespace defines the subset, for some clients at least.
     pub(super) fn hides(&self, service: &Name, name: &str) -> bool {
         let producer = self.by_service.get(service).into_iter().flat_map(|scoped| &scoped.producer);
@@ -226,6 +245,11 @@ impl Rules {
         }
     }
 
+    /// Whether the same subsets are kept that no rule defines any more.
+    pub(super) fn keeps_as(&self, other: &Self) -> bool {
+        self.kept == other.kept
+    }
+
     /// Whether some rule that a client of `client` sees defines the subset, usable or not.
     pub(super) fn names_subset(&self, service: &Name, name: &str, client: &str) -> bool {
         self.seen(service, Consumer::any(client))
@@ -241,18 +265,6 @@ impl Rules {
             rule.resource.policies.of(at, port)
         };
         self.seen(service, client).map(|(rule, _)| of_rule(rule)).fold(Traffic::default(), |all, next| all.or(&next))
-    }
-
-    /// Every subset of every Service: `(service, consumer or empty, subset)`.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&Name, &str, &Subset)> {
-        let kept = self.kept.iter().map(|((service, consumer, _), subset)| (service, consumer.as_str(), subset));
-        let live = self.by_service.iter().flat_map(|(service, scoped)| {
-            let producer = scoped.producer.iter().map(|a| ("", a));
-            let consumers = scoped.consumers.iter().flat_map(|(ns, list)| list.iter().map(move |a| (ns.as_str(), a)));
-            let all = producer.chain(consumers);
-            all.flat_map(move |(consumer, a)| a.resource.subsets().iter().map(move |s| (service, consumer, s)))
-        });
-        live.chain(kept)
     }
 }
 

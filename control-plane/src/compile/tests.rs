@@ -3,6 +3,7 @@
 
 mod actions;
 mod delegates;
+mod incremental;
 mod outside;
 mod parts;
 mod policies;

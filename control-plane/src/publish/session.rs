@@ -10,7 +10,7 @@ use std::sync::Arc;
 use causeway_mesh::{directory, wire};
 
 use super::progress::{Standing, Stuck};
-use super::view::{Catalogue, Concerns, Prepared};
+use super::view::{Catalogue, Concerns, Looked, Prepared};
 use crate::compile::{Client, Parts};
 
 /// Destinations that one proxy may use at once.
@@ -77,6 +77,8 @@ pub struct Session {
     confirmed: u64,
     concerns: Arc<Concerns>,
     before: Arc<Concerns>,
+    /// What the last look found; None where that was not all sent, or the proxy uses other destinations since.
+    looked: Option<Looked>,
 }
 
 impl Session {
@@ -107,6 +109,7 @@ impl Session {
             confirmed: 0,
             concerns: Arc::default(),
             before: Arc::default(),
+            looked: None,
         };
         session.on_subscribe(&wire::Subscribe { add: hello.destinations.clone(), remove: Vec::new() })?;
         Ok(session)
@@ -170,6 +173,7 @@ impl Session {
         if subscribe.add.iter().any(|t| t.is_empty() || t.len() > MAX_TEXT) {
             return Err(SessionError::Text);
         }
+        self.looked = None;
         for text in &subscribe.remove {
             self.asked.remove(text);
             self.remembered.remove(text);
@@ -223,9 +227,14 @@ impl Session {
     /// The next batch, None while one is on its way or where the proxy holds what it shall. The first batch of a
     /// stream is sent even if it is empty, so that the proxy knows that it is up to date.
     pub fn next(&mut self, catalogue: &impl Catalogue) -> Option<wire::Update> {
+        if self.rests(catalogue) {
+            return None;
+        }
         let wanted = self.wanted(catalogue);
         self.look(catalogue, &wanted);
         if self.in_flight.is_some() {
+            // The batch on its way lacks what was found now.
+            self.looked = None;
             return None;
         }
         let is_due = |p: &Prepared| {
@@ -256,6 +265,23 @@ impl Session {
         });
         let resources = due.iter().map(|p| p.resource.clone()).collect();
         Some(wire::Update { nonce: self.nonce, resources, removed, digest })
+    }
+
+    /// Whether the proxy has everything, and nothing that it uses is touched by this configuration; that is then in force
+    /// there without a batch.
+    fn rests(&mut self, catalogue: &impl Catalogue) -> bool {
+        let has_all = self.nonce > 0
+            && self.in_flight.is_none()
+            && self.refused.is_empty()
+            && self.stuck.is_empty()
+            && self.confirmed == self.seen;
+        let Some(looked) = self.looked.as_mut().filter(|_| has_all) else { return false };
+        if !catalogue.is_untouched(&self.client, looked) {
+            return false;
+        }
+        looked.serial = catalogue.serial();
+        (self.seen, self.confirmed) = (looked.serial, looked.serial);
+        true
     }
 
     /// Notes what the proxy shall hold from now on.
@@ -299,15 +325,12 @@ impl Session {
     }
 
     /// Everything that the proxy shall hold.
-    fn wanted(&self, catalogue: &impl Catalogue) -> BTreeMap<String, Arc<Prepared>> {
-        let mut all = BTreeMap::new();
-        let mut put = |prepared: Arc<Prepared>| {
-            all.insert(prepared.resource.name.clone(), prepared);
-        };
-        put(catalogue.workload(&self.client));
-        put(catalogue.trust());
-        let prefetched = catalogue.prefetch(&self.client);
-        let prefetched = prefetched.iter().take(MAX_PREFETCH);
+    fn wanted(&mut self, catalogue: &impl Catalogue) -> BTreeMap<String, Arc<Prepared>> {
+        let (workload, trust) = (catalogue.workload(&self.client), catalogue.trust());
+        let prefetch = catalogue.prefetch(&self.client);
+        let mut rest = Vec::new();
+        let mut put = |prepared: Arc<Prepared>| rest.push(prepared);
+        let prefetched = prefetch.iter().take(MAX_PREFETCH);
         let texts: BTreeSet<&String> = self.asked.iter().chain(&self.remembered).chain(prefetched).collect();
         let mut backends = BTreeSet::new();
         for text in texts {
@@ -320,6 +343,10 @@ impl Session {
         for backend in backends {
             put(catalogue.endpoints(&backend));
         }
+        let looked = Looked { serial: catalogue.serial(), workload, trust, prefetch, rest };
+        let all = [&looked.workload, &looked.trust].into_iter().chain(&looked.rest);
+        let all = all.map(|p| (p.resource.name.clone(), Arc::clone(p))).collect();
+        self.looked = Some(looked);
         all
     }
 }

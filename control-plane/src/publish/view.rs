@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use causeway_mesh::{directory, wire};
 use prost::Message as _;
 
-use crate::compile::{Client, Model, Parts};
+use crate::compile::{Client, Model, Parts, Touched};
 use crate::source::Key;
 
 /// Keys of all resources that concern a proxy.
@@ -20,6 +20,8 @@ pub struct Prepared {
     pub resource: wire::Resource,
     /// Resources of the user's API that took part in it.
     pub parts: Parts,
+    /// The Services that it depends on, `(namespace, name)`; None where it may depend on anything.
+    pub uses: Option<Vec<(String, String)>>,
 }
 
 impl Prepared {
@@ -29,7 +31,17 @@ impl Prepared {
         let mut resource = wire::Resource { name: String::new(), version: 0, requires, body: Some(body) };
         resource.version = directory::version(&resource.encode_to_vec());
         resource.name = name;
-        Self { resource, parts }
+        Self { resource, parts, uses: None }
+    }
+
+    /// It depends on these Services alone.
+    fn using(self, uses: Option<Vec<(String, String)>>) -> Self {
+        Self { uses, ..self }
+    }
+
+    /// Whether nothing that it depends on was touched.
+    fn is_untouched(&self, touched: &Touched) -> bool {
+        self.uses.as_ref().is_some_and(|uses| !uses.iter().any(|service| touched.services.contains(service)))
     }
 
     /// Backends that it names, if it is a destination.
@@ -57,6 +69,25 @@ pub trait Catalogue {
     fn prefetch(&self, client: &Client) -> Arc<[String]>;
     /// The same set, shared with all who have an equal one.
     fn shared(&self, concerns: Concerns) -> Arc<Concerns>;
+    /// Whether a client that has `looked` would find the same again. May say no without need.
+    fn is_untouched(&self, _client: &Client, _looked: &Looked) -> bool {
+        false
+    }
+}
+
+/// What a client found when it looked at a configuration.
+#[derive(Clone, Debug)]
+pub struct Looked {
+    /// [`Catalogue::serial`] of that configuration.
+    pub serial: u64,
+    /// [`Catalogue::workload`]
+    pub workload: Arc<Prepared>,
+    /// [`Catalogue::trust`]
+    pub trust: Arc<Prepared>,
+    /// [`Catalogue::prefetch`]
+    pub prefetch: Arc<[String]>,
+    /// Destinations and endpoints.
+    pub rest: Vec<Arc<Prepared>>,
 }
 
 /// What is in force of a resource, and since which [`Catalogue::serial`].
@@ -86,6 +117,8 @@ pub struct View {
     prefetched: RwLock<HashMap<String, Arc<[String]>>>,
     shared: RwLock<HashSet<Arc<Concerns>>>,
     prepared_trust: Arc<Prepared>,
+    /// Serial of the configuration before, and what differs from it; None: anything may.
+    change: Option<(u64, Touched)>,
 }
 
 impl View {
@@ -102,6 +135,7 @@ impl View {
             prefetched: RwLock::default(),
             shared: RwLock::default(),
             prepared_trust: Arc::new(Prepared::new("trust".to_owned(), body, Parts::default())),
+            change: None,
         }
     }
 
@@ -115,7 +149,33 @@ impl View {
                 Arc::new(since(self.model.subjects().iter().map(|(k, s)| (k, s.version)), known, serial))
             }
         };
+        if let Some(before) = before {
+            let touched = match Arc::ptr_eq(&before.model, &self.model) {
+                true => Some(Touched::default()),
+                false => self.model.touched(&before.model).cloned(),
+            };
+            if let Some(touched) = touched {
+                self.take_over(before, &touched);
+                self.change = Some((before.serial, touched));
+            }
+        }
         self
+    }
+
+    /// Keeps the answers that were not touched and that somebody still uses.
+    fn take_over(&mut self, before: &Self, touched: &Touched) {
+        // One count is that of `before` itself.
+        let is_kept = |(_, p): &(&String, &Arc<Prepared>)| p.is_untouched(touched) && Arc::strong_count(p) > 1;
+        let kept = |all: &RwLock<HashMap<String, Arc<Prepared>>>| {
+            let all = all.read().unwrap_or_else(PoisonError::into_inner);
+            RwLock::new(all.iter().filter(is_kept).map(|(k, p)| (k.clone(), Arc::clone(p))).collect())
+        };
+        (self.destinations, self.endpoints) = (kept(&before.destinations), kept(&before.endpoints));
+        let all = before.prefetched.read().unwrap_or_else(PoisonError::into_inner);
+        let is_same = |(namespace, _): &(&String, &Arc<[String]>)| !touched.namespaces.contains(*namespace);
+        self.prefetched = RwLock::new(all.iter().filter(is_same).map(|(k, p)| (k.clone(), Arc::clone(p))).collect());
+        let all = before.shared.read().unwrap_or_else(PoisonError::into_inner);
+        self.shared = RwLock::new(all.iter().filter(|c| Arc::strong_count(c) > 1).cloned().collect());
     }
 
     /// What is in force of each resource of the user's API, and since when.
@@ -164,8 +224,9 @@ impl Catalogue for View {
     fn destination(&self, client: &Client, text: &str) -> Arc<Prepared> {
         kept(&self.destinations, &self.scope(client, text), || {
             let (found, parts) = self.model.destination_and_parts(client, text);
+            let uses = self.model.used_by(&found);
             let body = wire::resource::Body::Destination(found);
-            Arc::new(Prepared::new(format!("destination/{text}"), body, parts))
+            Arc::new(Prepared::new(format!("destination/{text}"), body, parts).using(uses))
         })
     }
 
@@ -173,7 +234,8 @@ impl Catalogue for View {
         kept(&self.endpoints, backend, || {
             let found = self.model.endpoints(backend).unwrap_or_default();
             let body = wire::resource::Body::Endpoints(found);
-            Arc::new(Prepared::new(format!("endpoints/{backend}"), body, Parts::default()))
+            let made = Prepared::new(format!("endpoints/{backend}"), body, Parts::default());
+            Arc::new(made.using(self.model.used_by_backend(backend)))
         })
     }
 
@@ -201,6 +263,20 @@ impl Catalogue for View {
         }
         all.insert(Arc::clone(&made));
         made
+    }
+
+    fn is_untouched(&self, client: &Client, looked: &Looked) -> bool {
+        let Some((_, touched)) = self.change.as_ref().filter(|(before, _)| *before == looked.serial) else {
+            return false;
+        };
+        let is_workload_same =
+            || !touched.workloads || !self.model.looks_at_pods() && *self.workload(client) == *looked.workload;
+        let is_prefetch_same =
+            || !touched.namespaces.contains(&client.namespace) || self.prefetch(client) == looked.prefetch;
+        looked.rest.iter().all(|p| p.is_untouched(touched))
+            && *self.prepared_trust == *looked.trust
+            && is_prefetch_same()
+            && is_workload_same()
     }
 }
 

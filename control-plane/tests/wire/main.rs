@@ -6,4 +6,5 @@ mod client;
 mod identity;
 mod process;
 mod replicas;
+mod scale;
 mod watch;

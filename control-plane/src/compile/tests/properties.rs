@@ -7,7 +7,7 @@ use proptest::sample::{select, subsequence};
 use prost::Message;
 
 /// Small resources that meet, contradict and miss each other in many ways.
-fn pieces() -> Vec<String> {
+pub(super) fn pieces() -> Vec<String> {
     let mut all = vec![
         service(
             "prod",
@@ -147,9 +147,9 @@ trafficPolicy: {loadBalancer: {simple: RANDOM, warmupDurationSecs: 10s}, outlier
 subsets: [{name: one, labels: {v: two}}]";
 
 /// Pieces that are tried together at most.
-const COUNT: usize = 60;
+pub(super) const COUNT: usize = 60;
 
-const ASKED: &[&str] = &[
+pub(super) const ASKED: &[&str] = &[
     "a.prod:80",
     "a:80",
     "b.prod.svc.cluster.local:80",
@@ -167,13 +167,13 @@ const ASKED: &[&str] = &[
     "%:1",
 ];
 
-fn clients() -> Vec<Client> {
+pub(super) fn clients() -> Vec<Client> {
     let web = client("dev");
     vec![web, client("prod"), Client { namespace: "prod".into(), account: "a-1-sa".into(), pod: "a-1".into() }]
 }
 
 /// Everything that the model says, as the resources of the wire.
-fn answers(model: &Model) -> Vec<wire::Resource> {
+pub(super) fn answers(model: &Model) -> Vec<wire::Resource> {
     use wire::resource::Body;
     let resource =
         |name: String, body| wire::Resource { name, version: 1, body: Some(body), ..wire::Resource::default() };

@@ -275,7 +275,7 @@ fn every_pod_is_known_with_its_account() {
     let bare = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: bare, namespace: dev}\nspec: {containers: []}\n";
     let model = model(&format!("{}{bare}", prodsvc()));
     let info = |account: &str, meshed| PodInfo { account: account.into(), meshed, uid: String::new(), finished: false };
-    assert_eq!(model.pod("prod", "stable"), Some(&info("stable-sa", true)));
-    assert_eq!(model.pod("dev", "bare"), Some(&info("default", false)));
+    assert_eq!(model.pod("prod", "stable"), Some(info("stable-sa", true)));
+    assert_eq!(model.pod("dev", "bare"), Some(info("default", false)));
     assert_eq!(model.pod("dev", "nobody"), None);
 }

@@ -54,6 +54,17 @@ impl Catalogue for Facts {
     fn shared(&self, concerns: Concerns) -> Arc<Concerns> {
         Arc::new(concerns)
     }
+    fn is_untouched(&self, client: &Client, looked: &Looked) -> bool {
+        let again = |p: &Arc<Prepared>| match p.resource.name.split_once('/') {
+            Some(("destination", text)) => self.destination(client, text),
+            Some((_, backend)) => self.endpoints(backend),
+            None => Arc::clone(p),
+        };
+        self.workload(client) == looked.workload
+            && self.trust() == looked.trust
+            && self.prefetch(client) == looked.prefetch
+            && looked.rest.iter().all(|p| again(p) == *p)
+    }
 }
 
 /// The other end: applies what it gets, as a proxy does.

@@ -111,3 +111,51 @@ fn a_change_reaches_many_streams_at_the_cost_of_one() {
     assert_eq!(first_standing.concerns.len(), 51);
     assert!(first.as_secs() < 5, "{first:?}");
 }
+
+/// What once compiled every destination of every client anew.
+#[test]
+fn a_weight_leaves_every_other_answer_as_it_was() {
+    let mut resources = Resources::default();
+    let put = |resources: &mut Resources, text: &str| {
+        for document in documents(text).unwrap() {
+            let Outcome::Usable(resource, problems) = object(&document.value, &Origin::default()) else { panic!() };
+            resources.apply(Event::Upsert { resource, problems });
+        }
+    };
+    put(&mut resources, &services(20, ""));
+    let settings = Settings::default();
+    let first = Arc::new(compile(&Arc::new(resources.clone()), &settings));
+    let before = View::new(Arc::clone(&first), wire::TrustBundle::default()).after(None, 1);
+    let hello = wire::Hello { destinations: (0..20).map(|n| format!("s{n}.prod:80")).collect(), ..Default::default() };
+    let mut sessions = [client("dev", "a"), client("test", "b")].map(|c| Session::new(c, &hello, []).unwrap());
+    for session in &mut sessions {
+        let update = session.next(&before).unwrap();
+        session.on_ack(update.nonce).unwrap();
+    }
+
+    let route = "apiVersion: causeway.dev/v1alpha1\nkind: VirtualService\nmetadata: {name: s7, namespace: dev}\n\
+                 spec: {hosts: [s7.prod], http: [{timeout: 3s, route: [{destination: {host: s7.prod}}]}]}\n";
+    put(&mut resources, route);
+    let second = crate::compile::compile_after(Some(&first), &Arc::new(resources), &settings);
+    let after = View::new(Arc::new(second), wire::TrustBundle::default()).after(Some(&before), 2);
+    for namespace in ["dev", "test"] {
+        let of = |view: &View, n: usize| view.destination(&client(namespace, "a"), &format!("s{n}.prod:80"));
+        let made: Vec<usize> = (0..20).filter(|n| !Arc::ptr_eq(&of(&before, *n), &of(&after, *n))).collect();
+        assert_eq!(made, [7]);
+    }
+    let sent = sessions.each_mut().map(|s| s.next(&after).map(|u| u.resources.len()));
+    // By its name, which was asked for, and by its address, which is sent unasked.
+    assert_eq!(sent, [Some(2), None], "the route is of dev alone");
+    assert_eq!(sessions[1].standing().confirmed, 2, "nothing to send is in force at once");
+}
+
+#[test]
+fn answers_that_nobody_uses_any_more_are_not_taken_over() {
+    let view = view_of(&services(2, "")).after(None, 1);
+    let used = view.destination(&client("dev", "a"), "s0.prod:80");
+    drop(view.destination(&client("dev", "a"), "s1.prod:80"));
+    let next = View::new(Arc::clone(&view.model), wire::TrustBundle::default()).after(Some(&view), 2);
+    let kept: Vec<Arc<Prepared>> = next.destinations.read().unwrap().values().cloned().collect();
+    assert_eq!(kept.len(), 1);
+    assert!(Arc::ptr_eq(&kept[0], &used));
+}
