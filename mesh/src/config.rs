@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::limit::Limit;
 use crate::policy::Inbound;
-use crate::route::Route;
+use crate::route::Routes;
 use crate::sni::TlsRoute;
 use crate::spiffe::SpiffeId;
 use crate::split::Split;
@@ -120,8 +120,8 @@ pub struct Destination {
     pub kind: Kind,
     /// Declared protocol.
     pub protocol: Protocol,
-    /// In order of precedence; see [`crate::route::select`].
-    pub routes: Vec<Route>,
+    /// In order of precedence.
+    pub routes: Routes,
     /// TLS connections by the name they ask for; what none takes goes by `split`.
     pub tls_routes: Vec<TlsRoute>,
     /// For TCP, and for HTTP where there are no `routes`.

@@ -8,6 +8,10 @@ use crate::config::action::{Action, Filters, Retry};
 use crate::split::{Split, any_value_matches};
 use crate::text::TextMatch;
 
+mod table;
+
+pub use table::Routes;
+
 /// One route with what it does.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -97,6 +101,7 @@ pub struct Selected<'r> {
 }
 
 /// The route of `request`: the first in `routes` (sorted by [`precedence`]) of which any match applies.
+/// [`Routes::select`] finds the same without asking every one.
 pub fn select<'r>(routes: &'r [Route], request: &impl RequestView) -> Option<Selected<'r>> {
     routes.iter().enumerate().find_map(|(index, route)| {
         let by = route.matches.iter().find(|m| m.applies(request));

@@ -83,6 +83,20 @@ impl Laptop {
 
     /// Starts the proxy of `namespace/pod` and waits until it is ready; `app` is where its application listens.
     pub fn proxy(&mut self, workload: &str, account: &str, side: Side, app: u16, flags: &[&str]) {
+        let flags = [&["--access-log", "all"], flags].concat();
+        self.proxy_by(Command::new(binary("causeway-proxy")), workload, account, side, app, &flags);
+    }
+
+    /// The same by a program that takes the proxy's flags.
+    pub fn proxy_by(
+        &mut self,
+        mut command: Command,
+        workload: &str,
+        account: &str,
+        side: Side,
+        app: u16,
+        flags: &[&str],
+    ) {
         let state = self.path("state").display().to_string();
         let (namespace, pod) = workload.split_once('/').expect("NAMESPACE/POD");
         let account = format!("{namespace}/{account}");
@@ -93,12 +107,11 @@ impl Laptop {
         let file = self.path(&format!("{pod}.{namespace}.token"));
         std::fs::write(&file, token).expect("token");
         let local = |port: u16| format!("127.0.0.1:{port}");
-        let mut command = Command::new(binary("causeway-proxy"));
         command
             .args(["--control-plane", &format!("https://{}", local(self.control_plane))])
             .args(["--trust-bundle", &format!("{state}/trust-bundle.pem"), "--token-file"])
             .arg(&file)
-            .args(["--workload", workload, "--outbound", &local(side.outbound), "--access-log", "all"])
+            .args(["--workload", workload, "--outbound", &local(side.outbound)])
             .args(["--inbound-explicit", &format!("{}={}", local(side.inbound), local(app))])
             .args(["--admin", &local(side.admin), "--health", &local(side.health)])
             .args(flags);

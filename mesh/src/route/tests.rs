@@ -67,7 +67,7 @@ impl RequestView for Request {
     }
 }
 
-fn route(name: &str, matches: Vec<Match>) -> Route {
+pub(super) fn route(name: &str, matches: Vec<Match>) -> Route {
     Route {
         name: name.into(),
         matches,

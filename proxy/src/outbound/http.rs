@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use causeway_mesh::config::Kind;
 use causeway_mesh::reject::Reject;
-use causeway_mesh::route::{self, Selected};
+use causeway_mesh::route::Selected;
 use causeway_mesh::split::{self, Picked, Split, SplitKey};
 use causeway_mesh::{detect, name};
 use http::header;
@@ -259,7 +259,7 @@ fn choose_route<'t>(target: &'t Target, view: &View<'_>) -> Result<Chosen<'t>, R
         let split = Some(destination.split.as_ref().ok_or_else(no_route)?);
         return Ok(Chosen { split, ..Chosen::default() });
     }
-    let selected = route::select(&destination.routes, view).ok_or_else(no_route)?;
+    let selected = destination.routes.select(view).ok_or_else(no_route)?;
     let prepared = target.prepared.get(selected.index).and_then(Option::as_ref);
     Ok(Chosen { selected: Some(selected), split: selected.route.split(), prepared })
 }

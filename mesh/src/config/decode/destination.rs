@@ -41,7 +41,7 @@ pub(super) fn destination(wire: &wire::Destination, at: &At<'_>, faults: &mut Fa
         canonical: canonical?.into(),
         kind: kind?,
         protocol: protocol?,
-        routes: routes?,
+        routes: routes?.into(),
         tls_routes: tls_routes?,
         split: split?,
         backends: backends?,
