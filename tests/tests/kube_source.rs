@@ -119,7 +119,7 @@ fn a_kind_that_may_not_be_read_is_named_and_holds_the_start_until_it_may() {
     let rule = |group: &str, resources: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"]});
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
         "metadata": {"name": "reader"}, "rules": [
-            rule("", &["namespaces", "serviceaccounts", "services"]),
+            rule("", &["namespaces", "nodes", "serviceaccounts", "services"]),
             rule("discovery.k8s.io", &["endpointslices"]), rule("causeway.dev", &["*"]),
             rule("apiextensions.k8s.io", &["customresourcedefinitions"])]});
     kube.apply(&role.to_string()).unwrap();
