@@ -1,6 +1,7 @@
 //! Which pods a Service has, and which of them a client gets.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use causeway_tests::process::run;
 use causeway_tests::until;
@@ -35,14 +36,22 @@ pub fn by_hand(stage: &Stage) {
 
 pub fn affinity(stage: &Stage) {
     stage.all_serve("http://loose.prod/", &["exposed", "v1", "v2"]);
-    let clients = [stage.client, stage.guest, stage.versions[0], stage.versions[1]];
-    for client in clients {
+    let mut reached = Vec::new();
+    for client in [stage.client, stage.guest, stage.versions[0], stage.versions[1]] {
         let first = answers(&client, "http://stuck.prod/", 20);
         assert!(first.len() == 1 && first.values().all(|n| *n == 20), "one client, one pod: {first:?}");
         let load = client.load(&["--url", "http://stuck.prod/", "--requests", "200", "--concurrency", "16"]);
         let app = first.keys().next().unwrap();
         assert_eq!(load["apps"][app], 200, "load does not move it: {load}");
+        reached.push((client, first, Instant::now()));
     }
+    // Longer than the timeout of the Service, which ends nothing while the endpoint is there.
+    let (client, first, last) = &reached[0];
+    until("the client was silent for so long", SOON, || {
+        let silent = last.elapsed();
+        if silent > Duration::from_secs(2) { Ok(()) } else { Err(format!("{silent:?}")) }
+    });
+    assert_eq!(&answers(client, "http://stuck.prod/", 20), first, "as before");
 }
 
 pub fn published(stage: &Stage) {
