@@ -21,6 +21,10 @@ pub const HOP_HTTP1: HeaderName = HeaderName::from_static("causeway-http1");
 /// Removes hop-by-hop fields (RFC 9110 section 7.6.1), those that `Connection` names, and everything that only we may
 /// say. `upgrade` keeps `Connection: upgrade` and `Upgrade` for a request or response that switches protocols.
 pub fn strip(headers: &mut HeaderMap, upgrade: bool) {
+    // Few messages carry one, and looking at each name is cheaper than asking for each of these.
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
@@ -53,17 +57,37 @@ pub fn strip(headers: &mut HeaderMap, upgrade: bool) {
     }
 }
 
+/// Whether [`strip`] has something to do with a field.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    match name.len() {
+        2 => name == "te",
+        7 => name == "upgrade",
+        10 => matches!(name, "connection" | "keep-alive"),
+        14 => name == "http2-settings",
+        16 => name == "proxy-connection",
+        17 => name == "transfer-encoding",
+        18 => name == "proxy-authenticate",
+        19 => name == "proxy-authorization",
+        _ => false,
+    }
+}
+
 /// Removes what an application might say to pass for us: identity and every `causeway-` field.
 pub fn strip_ours(headers: &mut HeaderMap) {
-    headers.remove(XFCC);
-    // Few messages carry one; looking is cheap, collecting is not.
-    if headers.keys().any(|name| name.as_str().starts_with("causeway-")) {
-        let ours: Vec<HeaderName> =
-            headers.keys().filter(|name| name.as_str().starts_with("causeway-")).cloned().collect();
+    // The one that another proxy of ours sends with nearly every request; what is left is rare.
+    headers.remove(HOP_HTTP1);
+    if headers.keys().any(is_ours) {
+        let ours: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
         for name in ours {
             headers.remove(name);
         }
     }
+}
+
+fn is_ours(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("causeway-") || name == XFCC.as_str()
 }
 
 /// The protocol that a request wants to switch to; `h2c` is never offered.

@@ -24,6 +24,21 @@ fn hop_by_hop_fields_and_those_that_connection_names_end_here() {
 }
 
 #[test]
+fn each_of_them_ends_here_when_it_comes_alone() {
+    let hop = ["connection", "upgrade", "keep-alive", "proxy-connection", "http2-settings", "proxy-authenticate"];
+    for name in hop.into_iter().chain(["proxy-authorization", "transfer-encoding", "te"]) {
+        let mut headers = map(&[(name, "x"), ("accept", "a")]);
+        strip(&mut headers, false);
+        assert_eq!(headers, map(&[("accept", "a")]), "{name}");
+    }
+    for name in ["x-forwarded-client-cert", "causeway-http1", "causeway-error", "causeway-else"] {
+        let mut headers = map(&[("accept", "a"), (name, "x")]);
+        strip_ours(&mut headers);
+        assert_eq!(headers, map(&[("accept", "a")]), "{name}");
+    }
+}
+
+#[test]
 fn connection_cannot_name_away_the_host() {
     let mut headers = map(&[("connection", "host"), ("host", "a")]);
     strip(&mut headers, false);

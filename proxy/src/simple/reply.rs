@@ -59,10 +59,9 @@ impl Writing {
     pub fn new(response: Response<Body>, is_head: bool, closes: bool) -> Self {
         let (parts, body) = response.into_parts();
         let framing = framing(&parts, &body, is_head);
-        let closes = closes || parts.headers.get_all(CONNECTION).iter().any(names_close);
         let trailers = if framing == Framing::Chunked { announced(&parts.headers) } else { Vec::new() };
         let mut tail = BytesMut::with_capacity(room(&parts.headers, &body));
-        write_head(&mut tail, &parts, framing, is_head, closes);
+        let closes = write_head(&mut tail, &parts, framing, is_head, closes);
         let is_whole = framing == Framing::None;
         Self { body, framing, trailers, pieces: Vec::new(), tail, is_blocked: false, is_whole, closes }
     }
@@ -232,7 +231,8 @@ fn announced(headers: &HeaderMap) -> Vec<HeaderName> {
     values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
 }
 
-fn write_head(out: &mut BytesMut, parts: &Parts, framing: Framing, is_head: bool, closes: bool) {
+/// True: the connection ends with it, as `closes` or the response itself says.
+fn write_head(out: &mut BytesMut, parts: &Parts, framing: Framing, is_head: bool, mut closes: bool) -> bool {
     if parts.status == StatusCode::OK {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
     } else {
@@ -242,12 +242,18 @@ fn write_head(out: &mut BytesMut, parts: &Parts, framing: Framing, is_head: bool
             out.extend_from_slice(part);
         }
     }
+    // To HEAD it says what GET would be answered with (RFC 9110 section 9.3.2).
+    let keeps_length = is_head && can_have_body(parts.status);
+    let mut has_date = false;
     for (name, value) in &parts.headers {
-        let is_ours = *name == TRANSFER_ENCODING || *name == CONNECTION;
-        // To HEAD it says what GET would be answered with (RFC 9110 section 9.3.2).
-        let is_length = *name == CONTENT_LENGTH && !(is_head && can_have_body(parts.status));
-        if !is_ours && !is_length {
-            write_field(out, name, value);
+        match *name {
+            CONNECTION => closes |= names_close(value),
+            TRANSFER_ENCODING => {}
+            CONTENT_LENGTH if !keeps_length => {}
+            _ => {
+                has_date |= *name == DATE;
+                write_field(out, name, value);
+            }
         }
     }
     match framing {
@@ -262,12 +268,13 @@ fn write_head(out: &mut BytesMut, parts: &Parts, framing: Framing, is_head: bool
     if closes {
         out.extend_from_slice(b"connection: close\r\n");
     }
-    if !parts.headers.contains_key(DATE) {
+    if !has_date {
         out.extend_from_slice(b"date: ");
         write_date(out);
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"\r\n");
+    closes
 }
 
 fn write_field(out: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
