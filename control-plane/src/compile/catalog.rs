@@ -9,7 +9,7 @@ use causeway_mesh::spiffe::SpiffeId;
 use causeway_mesh::wire;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// One possible endpoint of a Service port.
 #[derive(Clone, Debug)]
@@ -28,7 +28,8 @@ pub(super) struct Catalog {
     pub(super) services: BTreeMap<Name, Arc<Service>>,
     pub(super) pods: BTreeMap<Name, Arc<Pod>>,
     by_cluster_ip: BTreeMap<IpAddr, Name>,
-    by_label: ByLabel,
+    /// Made when it is first needed: where EndpointSlices say everything it is not.
+    by_label: OnceLock<ByLabel>,
     /// None: several pods claim the address, so it names none of them.
     by_pod_ip: BTreeMap<IpAddr, Option<Arc<Pod>>>,
     members: BTreeMap<(Name, u16), Vec<Member>>,
@@ -46,10 +47,6 @@ impl Catalog {
         let mut catalog = Self { trust_domain: settings.trust_domain.clone(), ..Self::default() };
         for (key, pod) in &resources.pods {
             catalog.pods.insert((key.namespace.clone(), key.name.clone()), Arc::clone(pod));
-            for (label, value) in &pod.meta.labels {
-                let place = (key.namespace.clone(), label.clone(), value.clone());
-                catalog.by_label.entry(place).or_default().push(Arc::clone(pod));
-            }
             if pod.finished || pod.host_network {
                 continue;
             }
@@ -117,11 +114,11 @@ impl Catalog {
             super::split::examine(service, problems);
             for port in &service.ports {
                 let TargetPort::Name(target) = &port.target else { continue };
+                if !self.members(name, port.port).is_empty() {
+                    continue;
+                }
                 let pods: Vec<_> = self.selected(service).filter(|p| !p.finished).collect();
-                if self.members(name, port.port).is_empty()
-                    && !pods.is_empty()
-                    && !pods.iter().any(|p| p.ports.contains_key(target))
-                {
+                if !pods.is_empty() && !pods.iter().any(|p| p.ports.contains_key(target)) {
                     let message = format!(
                         "none of the {} pods that it selects has a port named `{}`",
                         pods.len(),
@@ -144,14 +141,12 @@ impl Catalog {
     /// Services whose endpoints are not those of `before`, which has the same Services.
     pub(super) fn differing<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = Name> + 'a {
         let is_same = |a: &Member, b: &Member| {
-            let labels = |m: &Member| m.pod.as_ref().map(|p| Arc::as_ptr(p));
-            let same_pod = labels(a) == labels(b)
-                || match (&a.pod, &b.pod) {
-                    (Some(a), Some(b)) => a.meta.labels == b.meta.labels,
-                    _ => false,
-                };
+            let is_same_pod = match (&a.pod, &b.pod) {
+                (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a.meta.labels == b.meta.labels,
+                (a, b) => a.is_none() && b.is_none(),
+            };
             (a.address, a.ready, &a.hostname) == (b.address, b.ready, &b.hostname)
-                && same_pod
+                && is_same_pod
                 && a.endpoint == b.endpoint
         };
         let differs = move |(at, now): &(&(Name, u16), &Vec<Member>)| {
@@ -265,8 +260,9 @@ impl Catalog {
     /// each look at every pod.
     fn selected<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Arc<Pod>> {
         let namespace = &service.meta.key.namespace;
+        let by_label = self.by_label.get_or_init(|| by_label(&self.pods));
         let with = |(label, value): (&String, &String)| {
-            self.by_label.get(&(namespace.clone(), label.clone(), value.clone())).map_or(&[][..], Vec::as_slice)
+            by_label.get(&(namespace.clone(), label.clone(), value.clone())).map_or(&[][..], Vec::as_slice)
         };
         let rarest = service.selector.iter().map(with).min_by_key(|pods| pods.len()).unwrap_or_default();
         rarest.iter().filter(|pod| selects(&service.selector, &pod.meta.labels))
@@ -321,6 +317,16 @@ fn is_unheard(pod: &Pod) -> bool {
 
 /// Pods by namespace and one of their labels.
 type ByLabel = BTreeMap<(String, String, String), Vec<Arc<Pod>>>;
+
+fn by_label(pods: &BTreeMap<Name, Arc<Pod>>) -> ByLabel {
+    let mut all = ByLabel::new();
+    for ((namespace, _), pod) in pods {
+        for (label, value) in &pod.meta.labels {
+            all.entry((namespace.clone(), label.clone(), value.clone())).or_default().push(Arc::clone(pod));
+        }
+    }
+    all
+}
 
 fn hostname(pod: &Pod) -> String {
     if pod.hostname.is_empty() { pod.meta.key.name.clone() } else { pod.hostname.clone() }

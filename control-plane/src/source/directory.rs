@@ -23,6 +23,10 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// Whoever changes something mostly changes more: so many looks after a change are as soon as that.
 const LIVELY: u32 = 60;
 
+/// So many of the quick looks are for one that reads every file: the others pass over those that look as when they were
+/// read.
+const QUICK: u32 = 20;
+
 /// What one reading of files yields.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
@@ -38,7 +42,7 @@ pub struct Reading {
 pub fn read(path: &Path) -> Reading {
     let mut directory = Directory::new(path.to_owned());
     let mut reading = Reading::default();
-    for event in directory.look(Settled::AtOnce) {
+    for event in directory.look(Settled::AtOnce, true) {
         match event {
             Event::Upsert { resource, problems } => {
                 reading.resources.push(resource);
@@ -58,11 +62,11 @@ pub async fn watch(root: PathBuf, events: mpsc::Sender<Vec<Event>>) {
     let mut first = true;
     let mut synced = false;
     let mut told = Vec::new();
-    let mut lively = 0;
+    let (mut lively, mut quick) = (0, 0);
     loop {
         let settled = if first { Settled::AtOnce } else { Settled::Twice };
         let looked = tokio::task::spawn_blocking(move || {
-            let events = directory.look(settled);
+            let events = directory.look(settled, quick == 0);
             (directory, events)
         });
         let (back, mut batch) = match looked.await {
@@ -90,7 +94,9 @@ pub async fn watch(root: PathBuf, events: mpsc::Sender<Vec<Event>>) {
         if !batch.is_empty() && events.send(batch).await.is_err() {
             return;
         }
-        let pause = if directory.is_settling() || lively > 0 { SETTLE } else { PERIOD };
+        let is_quick = directory.is_settling() || lively > 0;
+        quick = if is_quick { (quick + 1) % QUICK } else { 0 };
+        let pause = if is_quick { SETTLE } else { PERIOD };
         tokio::select! {
             () = events.closed() => return,
             () = tokio::time::sleep(pause) => {}
@@ -121,6 +127,8 @@ struct File {
     hash: Option<u64>,
     /// Hash seen by the last look, not yet believed.
     pending: Option<u64>,
+    /// How it looked when it was read last.
+    stamp: Option<files::Stamp>,
     objects: Vec<(Key, Option<Resource>, Vec<Problem>)>,
     /// Of the file as a whole, notes on what was passed over included.
     problems: Vec<Problem>,
@@ -144,7 +152,9 @@ impl Directory {
     }
 
     /// Looks once and returns what differs from what was returned before.
-    fn look(&mut self, settled: Settled) -> Vec<Event> {
+    ///
+    /// Not `thorough`, it reads only files that look otherwise than when they were read.
+    fn look(&mut self, settled: Settled, thorough: bool) -> Vec<Event> {
         let mut reports = Vec::new();
         match files::list(&self.root) {
             Err(error) => reports.push(self.whole("unreadable_directory", format!("it cannot be read: {error}"))),
@@ -161,8 +171,13 @@ impl Directory {
                 }
                 self.files.retain(|path, _| paths.contains(path));
                 for path in paths {
-                    let content = files::content(&path);
-                    self.files.entry(path.clone()).or_default().update(&path, content, settled);
+                    let file = self.files.entry(path.clone()).or_default();
+                    // Before the content: what changes in between is then seen as a change.
+                    let stamp = files::stamp(&path);
+                    if thorough || !file.is_as(stamp.as_ref()) {
+                        file.update(&path, files::content(&path), settled);
+                        file.stamp = stamp;
+                    }
                 }
             }
         }
@@ -227,6 +242,11 @@ fn duplicate(path: &Path, key: &Key, resource: Option<&Resource>, problems: &[Pr
 }
 
 impl File {
+    /// Whether its content is believed and it still looks as when that was read.
+    fn is_as(&self, stamp: Option<&files::Stamp>) -> bool {
+        self.pending.is_none() && stamp.is_some() && self.stamp.as_ref() == stamp
+    }
+
     fn update(&mut self, path: &Path, content: Result<String, String>, settled: Settled) {
         let file = path.display().to_string();
         let broken = |line, message| Problem {

@@ -3,6 +3,7 @@
 use crate::source::yaml::MAX_BYTES;
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -52,6 +53,26 @@ fn walk(directory: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) -> io::Re
 
 fn is_resource_file(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json")
+}
+
+/// What differs when a file was written or replaced, but for one of the same size within one tick of the clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    inode: u64,
+    size: u64,
+    written: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// How the file looks from outside; None where it cannot be seen.
+pub(super) fn stamp(path: &Path) -> Option<Stamp> {
+    let seen = fs::metadata(path).ok()?;
+    Some(Stamp {
+        inode: seen.ino(),
+        size: seen.len(),
+        written: (seen.mtime(), seen.mtime_nsec()),
+        changed: (seen.ctime(), seen.ctime_nsec()),
+    })
 }
 
 /// Content of a file as text, or why there is none.

@@ -32,7 +32,7 @@ impl Bench {
     }
 
     fn look(&mut self) {
-        let events = self.directory.look(Settled::AtOnce);
+        let events = self.directory.look(Settled::AtOnce, true);
         self.index.apply(events);
     }
 
@@ -52,9 +52,9 @@ fn a_change_of_a_file_is_an_upsert_and_nothing_else() {
     let mut bench = Bench::new(&[("a.yaml", &service("a", 80)), ("b.yml", &service("b", 81))]);
     assert_eq!(bench.ports(), [("a".into(), 80), ("b".into(), 81)]);
     fs::write(bench.root.path().join("a.yaml"), service("a", 90)).unwrap();
-    let events = bench.directory.look(Settled::AtOnce);
+    let events = bench.directory.look(Settled::AtOnce, true);
     assert!(matches!(&events[..], [Event::Upsert { resource, .. }] if resource.meta().key.name == "a"));
-    assert!(bench.directory.look(Settled::AtOnce).is_empty());
+    assert!(bench.directory.look(Settled::AtOnce, true).is_empty());
 }
 
 #[test]
@@ -121,9 +121,9 @@ fn of_two_files_with_the_same_resource_the_first_by_path_wins() {
 fn half_a_file_is_not_believed() {
     let mut bench = Bench::new(&[("a.yaml", &format!("{}---\n{}", service("a", 80), service("b", 81)))]);
     fs::write(bench.root.path().join("a.yaml"), service("a", 80)).unwrap();
-    assert!(bench.directory.look(Settled::Twice).is_empty());
+    assert!(bench.directory.look(Settled::Twice, true).is_empty());
     assert!(bench.directory.is_settling());
-    assert!(matches!(bench.directory.look(Settled::Twice)[..], [Event::Upsert { .. }, Event::Delete(_)]));
+    assert!(matches!(bench.directory.look(Settled::Twice, true)[..], [Event::Upsert { .. }, Event::Delete(_)]));
     assert!(!bench.directory.is_settling());
 }
 
