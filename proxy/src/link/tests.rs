@@ -1,3 +1,6 @@
+//! A link against a real server of h2, over a stream in memory.
+#![allow(clippy::unwrap_used)]
+
 use std::future::poll_fn;
 
 use h2::server;
