@@ -67,7 +67,7 @@ impl Foundation {
     ) -> Self {
         let before = before.filter(|b| b.settings == *settings).map(|b| (&b.foundation, &*b.resources));
         let are_pods_same = before.is_some_and(|(_, was)| resources.pods.is_same(&was.pods));
-        let kept = |is_same: bool| before.filter(|_| is_same).map(|(foundation, was)| (foundation, was));
+        let kept = |is_same: bool| before.filter(|_| is_same);
         let catalog = kept(are_pods_same)
             .filter(|(_, was)| {
                 resources.services.is_same(&was.services)
