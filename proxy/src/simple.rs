@@ -78,6 +78,7 @@ async fn close<S: Io>(mut stream: S) -> Rest<S> {
 }
 
 /// What stands first in the bytes that have come.
+#[allow(clippy::large_enum_variant, reason = "it lives for a line, and nearly always it is the large one")]
 enum Next {
     /// A request, taken out of them, and whether it is to be the last.
     Simple(Request<Received>, bool),
