@@ -36,15 +36,15 @@ const BOUNDS: [Bound; 2] = [
     Bound {
         load: "GET",
         request: b"GET / HTTP/1.1\r\nHost: site.prod\r\nUser-Agent: count\r\nAccept: */*\r\n\r\n",
-        outbound: (17.0, 10_500.0),
-        inbound: (20.0, 16_000.0),
+        outbound: (21.0, 7_500.0),
+        inbound: (19.0, 16_000.0),
     },
     Bound {
         load: "POST with 16 bytes",
         request:
             b"POST / HTTP/1.1\r\nHost: site.prod\r\nUser-Agent: count\r\nContent-Length: 16\r\n\r\n0123456789abcdef",
         outbound: (24.0, 20_500.0),
-        inbound: (20.0, 16_000.0),
+        inbound: (18.0, 16_000.0),
     },
 ];
 

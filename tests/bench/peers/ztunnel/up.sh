@@ -1,7 +1,8 @@
 #!/bin/bash
 # A pair of ztunnels in dedicated mode: bytes over HTTP/2 CONNECT with mutual TLS, one policy, no HTTP routes. There is no
 # package: build it from its repository with `cargo build --release --features testing` (the feature has a built-in test
-# authority; its optional boring TLS is not needed) and put `ztunnel` on PATH or into the benchmarks' cache.
+# authority; its optional boring TLS is not needed) and put `ztunnel` on PATH or into the benchmarks' cache. Written from
+# its source's settings; no figure in docs/bench.md comes from it.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/../common.sh"
 mkdir -p "$run/pids"
