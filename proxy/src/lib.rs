@@ -11,6 +11,7 @@ pub mod connect;
 pub mod discovery;
 pub mod drain;
 pub mod endpoint;
+pub mod gather;
 pub mod guarded;
 pub mod headers;
 pub mod identity;

@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 
 use crate::body::{Payload, Received};
+use crate::gather::{Gathered, gather};
 
 mod answer;
 mod pipe;
@@ -67,7 +68,8 @@ impl Link {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (sender, mut connection): (_, Connection<S, Bytes>) = Builder::new()
+        let (stream, gathering) = gather(stream);
+        let (sender, mut connection): (_, Connection<Gathered<S>, Bytes>) = Builder::new()
             .initial_window_size(crate::server::STREAM_WINDOW)
             .initial_connection_window_size(crate::server::CONNECTION_WINDOW)
             .max_frame_size(crate::server::FRAME)
@@ -80,7 +82,7 @@ impl Link {
         let is_over = Arc::new(AtomicBool::new(false));
         let pings = connection.ping_pong();
         // A task of its own: the connection's is woken for every request, and looks at no timer.
-        tokio::spawn(watch(tokio::spawn(connection), pings, Arc::clone(&is_over)));
+        tokio::spawn(watch(tokio::spawn(gathering(connection)), pings, Arc::clone(&is_over)));
         Ok(Self {
             sender: Mutex::new(sender),
             is_over,

@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use crate::body::{Body, Received};
 use crate::drain::{Drain, Phase};
+use crate::gather::gather;
 use crate::guarded::{Guarded, Verdict};
 use crate::relay::Io;
 use crate::simple;
@@ -104,6 +105,7 @@ where
         let response = Box::pin(handle(request.map(Received::from)));
         async { Ok::<_, Infallible>(response.await) }
     });
+    let (stream, gathering) = gather(stream);
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
@@ -118,17 +120,19 @@ where
         .keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(15))
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
+    let mut connection = gathering(connection);
     let ended = tokio::select! {
-        r = connection.as_mut() => Some(r),
+        biased;
+        r = &mut connection => Some(r),
         () = drain.reached(Phase::Draining) => None,
         () = over(life) => None,
     };
     let ended = match ended {
         Some(ended) => ended,
         None => {
-            connection.as_mut().graceful_shutdown();
+            connection.connection().graceful_shutdown();
             tokio::select! {
+                biased;
                 r = connection => r,
                 () = drain.reached(Phase::Abort) => Ok(()),
             }
