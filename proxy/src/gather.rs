@@ -17,6 +17,9 @@ const MOST: usize = 16 * 1024;
 /// Longer pieces are written from where they are, bytes.
 const COPIED: usize = 4 * 1024;
 
+/// Room that is kept for what comes next, bytes: some requests.
+const KEPT: usize = 1024;
+
 /// A stream whose writes are gathered. What is gathered is only written by [`Gathering`], by more that comes, and by its
 /// end: a flush does nothing.
 pub struct Gathered<S>(Arc<Mutex<Inner<S>>>);
@@ -88,7 +91,9 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
         if self.is_flushed {
             return Poll::Ready(Ok(()));
         }
-        self.held = BytesMut::new(); // an idle connection keeps no buffer
+        if self.held.capacity() > KEPT {
+            self.held = BytesMut::new(); // an idle connection keeps no long buffer
+        }
         let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
         self.is_flushed = flushed.is_ok();
         Poll::Ready(self.note(flushed))
