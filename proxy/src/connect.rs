@@ -193,9 +193,9 @@ pub fn http2_client() -> http2::Builder<TokioExecutor> {
         .initial_connection_window_size(crate::server::CONNECTION_WINDOW)
         .max_frame_size(crate::server::FRAME)
         .max_header_list_size(crate::server::HEADER_LIST)
-        .max_send_buf_size(256 * 1024)
-        .keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(15))
+        .max_send_buf_size(crate::server::SEND_BUFFER)
+        .keep_alive_interval(crate::server::ASKED_EVERY)
+        .keep_alive_timeout(crate::server::ANSWERED_WITHIN)
         .keep_alive_while_idle(true);
     builder
 }

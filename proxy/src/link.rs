@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
@@ -21,21 +20,13 @@ use tokio::task::JoinHandle;
 
 use crate::body::{Payload, Received};
 use crate::gather::{Gathered, gather};
+use crate::server::{ANSWERED_WITHIN, ASKED_EVERY, SEND_BUFFER};
 
 mod answer;
 mod pipe;
 
 pub use answer::Answer;
 use pipe::Pipe;
-
-/// How often a peer is asked whether it is still there.
-const ASKED_EVERY: Duration = Duration::from_secs(10);
-
-/// A peer that has not answered by then is gone.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
-
-/// What is buffered of one stream before its body waits, bytes.
-const SEND_BUFFER: usize = 256 * 1024;
 
 /// Streams that are begun before the peer has said how many it takes.
 const STREAMS_AT_FIRST: usize = 100;

@@ -32,6 +32,13 @@ pub const HEADER_LIST: u32 = 64 * 1024;
 /// Streams that a peer may have open at once.
 pub const STREAMS: u32 = 1024;
 
+/// What is buffered of one stream before its body waits, bytes.
+pub const SEND_BUFFER: usize = 256 * 1024;
+/// How often the peer of an HTTP/2 connection is asked whether it is still there.
+pub const ASKED_EVERY: Duration = Duration::from_secs(10);
+/// A peer that has not answered by then is gone.
+pub const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
+
 /// Serves HTTP/1 on `stream`, of which `first` has been read. Ends early when the proxy aborts.
 pub async fn http1<S, H, F>(stream: S, first: BytesMut, drain: &Drain, handle: H)
 where
@@ -114,11 +121,11 @@ where
         .enable_connect_protocol()
         .max_header_list_size(HEADER_LIST)
         .max_concurrent_streams(STREAMS)
-        .max_send_buf_size(256 * 1024)
+        .max_send_buf_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(64)
         .max_local_error_reset_streams(64)
-        .keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(15))
+        .keep_alive_interval(ASKED_EVERY)
+        .keep_alive_timeout(ANSWERED_WITHIN)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = gathering(connection);
     let ended = tokio::select! {

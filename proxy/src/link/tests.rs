@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::future::poll_fn;
+use std::time::Duration;
 
 use h2::server;
 use http::{HeaderMap, StatusCode};
@@ -56,6 +57,18 @@ async fn read_request(stream: &mut h2::RecvStream) -> Result<Vec<u8>, h2::Error>
         whole.extend_from_slice(&data);
     }
     Ok(whole)
+}
+
+/// A body that has begun and does not end: its link, itself, and who would send it.
+async fn unending() -> (Link, Payload, h2::SendStream<Bytes>) {
+    let (link, mut accepted) = served(&server::Builder::new()).await;
+    let begin = async {
+        let (_, mut respond) = accepted.recv().await.unwrap();
+        respond.send_response(ok(), false).unwrap()
+    };
+    let (response, stream) = tokio::join!(send(&link, Method::GET, Payload::Empty), begin);
+    let body = response.unwrap().into_body().into();
+    (link, body, stream)
 }
 
 fn ok() -> Response<()> {
@@ -256,14 +269,9 @@ async fn a_request_after_the_last_one_of_a_connection_was_not_looked_at() {
 
 #[tokio::test]
 async fn a_request_that_nobody_waits_for_is_cancelled_with_its_body() {
-    let (from, mut source) = served(&server::Builder::new()).await;
+    let (_from, body, mut stream) = unending().await;
     let (to, mut sink) = served(&server::Builder::new()).await;
-    let begin = async {
-        let (_, mut respond) = source.recv().await.unwrap();
-        respond.send_response(ok(), false).unwrap()
-    };
-    let (response, mut stream) = tokio::join!(send(&from, Method::GET, Payload::Empty), begin);
-    let mut sending = Box::pin(send(&to, Method::POST, response.unwrap().into_body().into()));
+    let mut sending = Box::pin(send(&to, Method::POST, body));
     let (request, mut respond) = tokio::select! {
         _ = &mut sending => panic!("answered by nobody"),
         accepted = sink.recv() => accepted.unwrap(),
@@ -277,21 +285,15 @@ async fn a_request_that_nobody_waits_for_is_cancelled_with_its_body() {
 
 #[tokio::test]
 async fn a_peer_that_wants_no_more_ends_the_body() {
-    let (from, mut source) = served(&server::Builder::new()).await;
+    let (_from, body, mut stream) = unending().await;
     let (to, mut sink) = served(&server::Builder::new()).await;
-    let begin = async {
-        let (_, mut respond) = source.recv().await.unwrap();
-        respond.send_response(ok(), false).unwrap()
-    };
-    let (response, mut stream) = tokio::join!(send(&from, Method::GET, Payload::Empty), begin);
     let serve = async {
         let (_, mut respond) = sink.recv().await.unwrap();
         let mut answer = respond.send_response(ok(), false).unwrap();
         answer.send_data(Bytes::from_static(b"enough"), false).unwrap();
         (respond, answer)
     };
-    let (answer, (_respond, mut reset)) =
-        tokio::join!(send(&to, Method::POST, response.unwrap().into_body().into()), serve);
+    let (answer, (_respond, mut reset)) = tokio::join!(send(&to, Method::POST, body), serve);
     let mut answer = Payload::from(answer.unwrap().into_body());
     assert_eq!(answer.frame().await.unwrap().unwrap().into_data().unwrap(), "enough");
     reset.send_reset(Reason::NO_ERROR);
