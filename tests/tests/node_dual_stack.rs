@@ -8,6 +8,7 @@ use causeway_tests::capability::{NODE, has};
 use causeway_tests::kube::{Families, Inside, Node};
 use causeway_tests::pod::Reply;
 use causeway_tests::until;
+use causeway_tests::yaml::App;
 
 /// Longest wait for a Deployment, on two cores that do everything.
 const ROLLOUT: Duration = Duration::from_secs(120);
@@ -70,33 +71,6 @@ spec:
 ---
 ";
 
-/// A Deployment of one pod of the test application's HTTP server.
-fn server(namespace: &str, name: &str, labels: &str) -> String {
-    format!(
-        "apiVersion: v1
-kind: ServiceAccount
-metadata: {{name: {name}, namespace: {namespace}}}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: {name}, namespace: {namespace}}}
-spec:
-  selector: {{matchLabels: {{{labels}}}}}
-  template:
-    metadata: {{labels: {{{labels}}}}}
-    spec:
-      serviceAccountName: {name}
-      containers:
-      - name: app
-        image: causeway-test/app:1
-        args: [http, --name, {name}, --listen, \"[::]:8080\"]
-        ports: [{{containerPort: 8080}}]
-        readinessProbe: {{httpGet: {{port: 8080, path: /}}, periodSeconds: 1}}
----
-"
-    )
-}
-
 /// The IPv6 address of the one pod that has a label.
 fn address(node: &Node, label: &str) -> String {
     let pods = node.get(&["-n", "six", "pods", "-l", label]).unwrap();
@@ -121,7 +95,11 @@ fn names_addresses_routes_and_policy_are_the_same_by_ipv6() {
     let _told = node.told(&["six", "bare"]);
     let pods = [("six", "v1", "app: web, version: v1"), ("six", "v2", "app: web, version: v2")];
     let clients = [("six", "client", "app: client"), ("bare", "stranger", "app: stranger")];
-    let all: String = pods.iter().chain(&clients).map(|(ns, name, labels)| server(ns, name, labels)).collect();
+    let all: String = pods
+        .iter()
+        .chain(&clients)
+        .map(|(namespace, name, labels)| App { namespace, name, labels, ..App::default() }.yaml())
+        .collect();
     node.apply(&format!("{PODS}{all}")).unwrap();
     for (namespace, name, _) in pods.iter().chain(&clients) {
         node.rolled_out(namespace, &format!("deploy/{name}"), ROLLOUT);
