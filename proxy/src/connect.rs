@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use causeway_mesh::reject::Reject;
 use causeway_mesh::spiffe::SpiffeId;
@@ -15,6 +15,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::body::Payload;
 use crate::bulk::Bulk;
+use crate::clock;
 use crate::endpoint::{BackendState, EndpointState, Slot};
 use crate::link::Link;
 use crate::pool::{Bounds, Checkout, InFlight};
@@ -98,18 +99,24 @@ pub async fn http2_stream(
     let bounds = backend.bounds();
     match state.http2.stream(bounds) {
         Some(stream) => Ok(stream),
-        None => Box::pin(open_http2(tls_source, backend, state)).await,
+        None => {
+            let _waiting = backend.wait()?;
+            let since = clock::now();
+            Box::pin(state.http2.opened(bounds, || open_http2(tls_source, backend, state, since))).await
+        }
     }
 }
 
-async fn open_http2(tls_source: &Tls, backend: &BackendState, state: &EndpointState) -> Result<InFlight, Refusal> {
+async fn open_http2(
+    tls_source: &Tls,
+    backend: &BackendState,
+    state: &EndpointState,
+    since: Instant,
+) -> Result<InFlight, Refusal> {
     let bounds = backend.bounds();
     let stream = || state.http2.stream(bounds);
-    let _waiting = backend.wait()?;
-    let _turn = state.http2.connecting.lock().await;
     let slot = || backend.connection(state.http2.is_empty());
-    // Somebody else may have just connected.
-    let slot = match backend.when_free(|| stream().map(Room::Kept).or_else(|| slot().map(Room::New))).await? {
+    let slot = match backend.when_free(since, || stream().map(Room::Kept).or_else(|| slot().map(Room::New))).await? {
         Room::Kept(stream) => return Ok(stream),
         Room::New(slot) => slot,
     };
@@ -237,7 +244,10 @@ async fn open_http1(backend: &BackendState, state: &EndpointState) -> Result<Che
         None => {
             let _waiting = backend.wait()?;
             backend.drop_idle(state);
-            match backend.when_free(|| checkout().map(Room::Kept).or_else(|| slot().map(Room::New))).await? {
+            match backend
+                .when_free(clock::now(), || checkout().map(Room::Kept).or_else(|| slot().map(Room::New)))
+                .await?
+            {
                 Room::Kept(checkout) => return Ok(checkout),
                 Room::New(slot) => slot,
             }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use causeway_mesh::config::backend::Limits;
+use causeway_mesh::reject::Reject;
 use http::Request;
 use hyper::client::conn::http1;
 
@@ -12,6 +13,7 @@ use crate::body::Payload;
 use crate::clock;
 use crate::endpoint::{Slot, Use};
 use crate::link::Link;
+use crate::reply::Refusal;
 
 /// Streams on one HTTP/2 connection before another one is opened. Below what our inbound side allows.
 pub const STREAMS_PER_CONNECTION: usize = 250;
@@ -101,8 +103,9 @@ impl Bounds {
 #[derive(Default)]
 pub struct Http2Pool {
     connections: Mutex<Vec<Shared>>,
-    /// Held while one connects, so that a burst opens one connection and not one each.
-    pub connecting: tokio::sync::Mutex<()>,
+    /// Held while one connects, so that a burst opens one connection and not one each. When the last attempt failed, and of
+    /// what, where it did.
+    connecting: tokio::sync::Mutex<Option<(Instant, Refusal)>>,
 }
 
 struct Shared {
@@ -126,6 +129,32 @@ impl Http2Pool {
         let most = |c: &Shared| c.counted.link.most().min(bounds.streams);
         let has_room = |c: &&Shared| c.counted.in_flight.load(Ordering::Relaxed) < most(c);
         connections.iter().find(has_room).map(Shared::stream)
+    }
+
+    /// A stream of a connection that `open` makes, one at a time: who waits meanwhile takes a stream of the same connection,
+    /// or fails as the attempt has failed, instead of trying for as long once more behind all others.
+    ///
+    /// # Errors
+    /// What `open` says.
+    pub async fn opened<F>(&self, bounds: Bounds, open: impl FnOnce() -> F) -> Result<InFlight, Refusal>
+    where
+        F: Future<Output = Result<InFlight, Refusal>>,
+    {
+        let since = clock::now();
+        let mut failed = self.connecting.lock().await;
+        if let Some(stream) = self.stream(bounds) {
+            return Ok(stream);
+        }
+        // A full circuit is a matter of how long each one may wait for it.
+        if let Some((at, refusal)) = &*failed
+            && *at >= since
+            && refusal.reject != Reject::CircuitOpen
+        {
+            return Err(refusal.clone());
+        }
+        let opened = open().await;
+        *failed = opened.as_ref().err().map(|refusal| (clock::now(), refusal.clone()));
+        opened
     }
 
     /// Whether no connection is open.

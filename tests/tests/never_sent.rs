@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::time::Duration;
 
 use causeway_tests::capability::{Need, has};
+use causeway_tests::process::run;
 use causeway_tests::yaml::{self, Port};
 use causeway_tests::{Mesh, Pod, PodSpec, Settings, until};
 
@@ -64,6 +65,28 @@ fn an_application_that_is_gone_costs_no_request_while_another_one_is_there() {
     servers[0].stop_apps();
     let reply = client.curl(&["http://server.prod/"]);
     assert_eq!((reply.status, reply.code()), (503, "connect_failed"), "{reply:?}");
+}
+
+#[test]
+fn requests_that_wait_for_one_connection_fail_over_together() {
+    if !needs() {
+        return;
+    }
+    let mesh = Mesh::start(Settings::default());
+    mesh.service("prod", "server", PORTS, &[("app", "server")]);
+    let servers: Vec<Pod> = (0..2).map(|number| server(&mesh, number).ready()).collect();
+    // A machine that is cut off, as it is listed for a while: what is sent there is never answered.
+    run(servers[1].command("ip").args(["link", "set", "eth0", "down"])).ok();
+    let client = mesh.pod(PodSpec::new("dev", "client")).ready();
+    let arguments = ["load", "--url", "http://server.prod/", "--requests", "64", "--concurrency", "16"];
+    until("half of the first requests go to the machine that is cut off", Duration::from_secs(60), || {
+        let report = client.client(&arguments);
+        assert_eq!(report["failed"], 0, "{report}");
+        // One attempt to connect takes 2 s; each of these once waited for those before it to fail on their own.
+        let longest = report["micros"]["max"].as_u64().unwrap();
+        assert!(longest < 3_900_000, "{report}");
+        if longest > 1_900_000 { Ok(()) } else { Err(report.to_string()) }
+    });
 }
 
 #[test]

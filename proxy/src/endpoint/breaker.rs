@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use causeway_mesh::balance::budget;
 use causeway_mesh::reject::Reject;
 use tokio::sync::Notify;
 
 use super::{BackendState, EndpointState};
-use crate::clock;
 use crate::connect::CONNECT_TIMEOUT;
 use crate::pool::Bounds;
 use crate::reply::Refusal;
@@ -146,13 +145,13 @@ impl BackendState {
         self.connection(false).ok_or_else(|| self.is_full("connections"))
     }
 
-    /// Waits for what `look` finds, as connections become free; at most as long as connecting may take.
+    /// Waits for what `look` finds, as connections become free; at most as long as connecting may take, from `since` on.
     ///
     /// # Errors
     /// [`Reject::CircuitOpen`] where nothing became free in time.
-    pub async fn when_free<T>(&self, mut look: impl FnMut() -> Option<T>) -> Result<T, Refusal> {
+    pub async fn when_free<T>(&self, since: Instant, mut look: impl FnMut() -> Option<T>) -> Result<T, Refusal> {
         let limit = self.backend.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
-        let end = clock::now().checked_add(limit).map(tokio::time::Instant::from_std);
+        let end = since.checked_add(limit).map(tokio::time::Instant::from_std);
         loop {
             if let Some(found) = look() {
                 return Ok(found);

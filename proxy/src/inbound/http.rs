@@ -268,15 +268,11 @@ async fn send(
 async fn app_stream(conn: &Conn) -> Result<InFlight, Refusal> {
     match conn.app.http2.stream(Bounds::default()) {
         Some(stream) => Ok(stream),
-        None => Box::pin(open_app_stream(conn)).await,
+        None => Box::pin(conn.app.http2.opened(Bounds::default(), || open_app_stream(conn))).await,
     }
 }
 
 async fn open_app_stream(conn: &Conn) -> Result<InFlight, Refusal> {
-    let _turn = conn.app.http2.connecting.lock().await;
-    if let Some(stream) = conn.app.http2.stream(Bounds::default()) {
-        return Ok(stream);
-    }
     let stream = connect::tcp(conn.app.address(), CONNECT_TIMEOUT).await?;
     let link = Link::open(stream)
         .await
