@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Prints the mesh of a benchmark: a backend split 90/10 over two subsets, one ALLOW policy, as many routes and endpoints
 as BENCH_ROUTES and BENCH_ENDPOINTS say. Every request of a load takes the last route; the endpoints are addresses of one
-pod's namespace (`World.addresses`), with one identity. BENCH_SERVICES adds Services that nobody calls.
+pod's namespace (`World.addresses`), with one identity. BENCH_CALLED adds Services of the same backend, BENCH_SERVICES
+Services with pods in other namespaces, which nobody calls.
 """
 import json, os, sys
 
-ROUTES, ENDPOINTS, SERVICES = (int(os.environ.get(f"BENCH_{name}", default))
-                               for name, default in (("ROUTES", 1), ("ENDPOINTS", 1), ("SERVICES", 0)))
+ROUTES, ENDPOINTS, CALLED, SERVICES = (int(os.environ.get(f"BENCH_{name}", default)) for name, default in
+                                       (("ROUTES", 1), ("ENDPOINTS", 1), ("CALLED", 0), ("SERVICES", 0)))
 NETWORK = "10.78.0.0/16"  # where endpoints stand beside the first one
 CLIENT, SERVER, VIP = os.environ.get("C_IP", "10.77.0.1"), os.environ.get("S_IP", "10.77.0.2"), os.environ.get("VIP", "10.96.0.10")
 APP, TCP = int(os.environ.get("APP_PORT", 8080)), int(os.environ.get("TCP_PORT", 5201))
@@ -40,7 +41,12 @@ routes = [{"match": [{"port": APP, "uri": {"prefix": f"/area-{i}/of/the/shop"}, 
 mesh = [service("backend", VIP, "backend"), pod("frontend", "frontend", CLIENT),
         pod("backend", "backend", SERVER, blue="1", green="1")]
 mesh += [pod(f"backend-{i}", "backend", f"10.78.{i // 250}.{i % 250 + 1}", blue="1", green="1") for i in range(ENDPOINTS - 1)]
-mesh += [service(f"other-{i}", f"10.100.{i // 250}.{i % 250 + 1}", "other") for i in range(SERVICES)]
+mesh += [service(f"called-{i}", f"10.79.0.{i + 1}", "backend") for i in range(CALLED)]
+for i in range(SERVICES):
+    place = f"{i // 250}.{i % 250 + 1}"
+    for one in service("other", f"10.100.{place}", "other"), pod("other", "other", f"10.80.{place}"):
+        one["metadata"]["namespace"] = f"area-{i}"
+        mesh.append(one)
 mesh += [
     ours("DestinationRule", "backend", host="backend",
          subsets=[{"name": "v1", "labels": {"blue": "1"}}, {"name": "v2", "labels": {"green": "1"}}]),
