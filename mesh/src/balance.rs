@@ -1,6 +1,7 @@
 //! Which endpoint of a backend takes the next request, which may not, and how much may be in flight. The caller measures,
 //! draws and keeps the time.
 
+pub mod affinity;
 pub mod budget;
 pub mod hash;
 pub mod outlier;

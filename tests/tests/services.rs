@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use causeway_tests::capability::{Need, has};
 use causeway_tests::net::NODE_IP;
@@ -186,6 +186,23 @@ fn a_client_sticks_to_an_endpoint_where_the_service_says_so() {
         (0..5).map(|n| stage.mesh.pod(PodSpec::new("dev", &format!("other-{n}")))).map(Pod::ready).collect();
     let each: Vec<BTreeSet<String>> = others.iter().map(|client| Stage::apps(client, &url, 6)).collect();
     assert!(each.iter().all(|apps| apps.len() == 1), "each sticks: {each:?}");
+
+    let short = "sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 1}},";
+    stage.service("prod", "web", &spec(short));
+    let mut reached = BTreeSet::new();
+    until("another is drawn after a silence", Duration::from_secs(40), || {
+        let last = Instant::now();
+        until("the client was silent for so long", Duration::from_secs(5), || {
+            let silent = last.elapsed();
+            if silent > Duration::from_millis(1050) { Ok(()) } else { Err(format!("{silent:?}")) }
+        });
+        let load = ["load", "--url", &url, "--requests", "15", "--pause-ms", "100"];
+        let report = stage.client.client(&load);
+        let apps = report["apps"].as_object().unwrap();
+        assert!(apps.len() == 1 && report["failed"] == 0, "whoever is not silent stays: {report}");
+        reached.extend(apps.keys().cloned());
+        if reached.len() > 1 { Ok(()) } else { Err(format!("{reached:?}")) }
+    });
 }
 
 #[test]

@@ -121,9 +121,9 @@ impl<'a> World<'a> {
         if let Some(tls) = backend.tls.as_mut().filter(|t| t.sni.is_empty() && !service.1.starts_with('*')) {
             tls.sni = super::scope::full(service, self.settings);
         }
-        let sticks = self.catalog.services.get(service).is_some_and(|s| s.sticks_to_client);
-        if sticks && backend.load_balancing.is_none() {
-            backend.load_balancing = Some(by_client());
+        let sticky = self.catalog.services.get(service).filter(|s| s.sticks_to_client);
+        if let Some(sticky) = sticky.filter(|_| backend.load_balancing.is_none()) {
+            backend.load_balancing = Some(by_client(affinity(sticky).unwrap_or(USUAL_AFFINITY)));
         }
         backend
     }
@@ -138,29 +138,40 @@ impl<'a> World<'a> {
     }
 }
 
-/// `sessionAffinity: ClientIP`: the client is the pod, and all that one proxy sends is of one. Load does not move it.
-fn by_client() -> wire::LoadBalancing {
+/// `sessionAffinity: ClientIP`: the client is the pod, and all that one proxy sends is of one. Load does not move it, nor does
+/// an endpoint that is new, until it was silent for so many seconds.
+fn by_client(seconds: u32) -> wire::LoadBalancing {
     wire::LoadBalancing {
         algorithm: wire::load_balancing::Algorithm::ConsistentHash.into(),
         hash: vec![wire::HashKey { kind: Some(wire::hash_key::Kind::SourceAddress(true)) }],
         hash_balance_percent: u32::MAX,
+        affinity_ms: u64::from(seconds) * 1000,
         ..wire::LoadBalancing::default()
     }
 }
 
 /// What API servers write where nobody wrote anything, seconds.
-const USUAL_AFFINITY: i32 = 10_800;
+const USUAL_AFFINITY: u32 = 10_800;
 
-/// Says that stickiness has no end, to whoever asked for one.
+/// The longest that API servers take, seconds.
+const LONGEST_AFFINITY: u32 = 86_400;
+
+/// For how many seconds of silence a client is remembered. None where what is written is nothing that it can be.
+fn affinity(service: &Service) -> Option<u32> {
+    let Some(asked) = service.affinity_seconds else { return Some(USUAL_AFFINITY) };
+    u32::try_from(asked).ok().filter(|seconds| (1..=LONGEST_AFFINITY).contains(seconds))
+}
+
+/// Names what an API server would have refused.
 pub(super) fn examine(service: &Service, problems: &mut Vec<Problem>) {
-    let Some(seconds) = service.affinity_seconds.filter(|s| service.sticks_to_client && *s != USUAL_AFFINITY) else {
+    if !service.sticks_to_client || affinity(service).is_some() {
         return;
-    };
-    let message = format!(
-        "clients stay with their endpoint for as long as that is there, also after {seconds} seconds of silence"
-    );
+    }
+    let asked = service.affinity_seconds.unwrap_or_default();
+    let message = format!("{asked} is no number of seconds from 1 to {LONGEST_AFFINITY}; {USUAL_AFFINITY} is used");
     let field = "spec.sessionAffinityConfig.clientIP.timeoutSeconds";
-    problems.push(service.meta.problem(Severity::Note, "not_implemented", field, message, "Nothing, or leave it out."));
+    let advice = format!("Write 1 to {LONGEST_AFFINITY}, or leave it out.");
+    problems.push(service.meta.problem(Severity::Error, "out_of_range", field, message, &advice));
 }
 
 /// Collects the backends of one wire destination while its splits are built.

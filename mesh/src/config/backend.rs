@@ -76,11 +76,13 @@ pub struct LoadBalancing {
     pub slow_start: Option<SlowStart>,
     /// See [`Zones`].
     pub zones: Zones,
+    /// All that this proxy sends goes to one endpoint until it was silent for so long; None: no such memory.
+    pub affinity: Option<Duration>,
 }
 
 impl Default for LoadBalancing {
     fn default() -> Self {
-        Self { algorithm: Algorithm::PeakEwma, slow_start: None, zones: Zones::AsHinted }
+        Self { algorithm: Algorithm::PeakEwma, slow_start: None, zones: Zones::AsHinted, affinity: None }
     }
 }
 

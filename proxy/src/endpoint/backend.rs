@@ -5,9 +5,10 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
+use causeway_mesh::balance::affinity::{Affinity, Coming};
 use causeway_mesh::balance::outlier::{self, Reason, Standing};
 use causeway_mesh::balance::zone::Place;
 use causeway_mesh::config::{Backend, Endpoint};
@@ -38,6 +39,8 @@ pub struct BackendState {
     /// Told when the configuration lists other endpoints.
     changed: Notify,
     turns: Turns,
+    /// The endpoint that our one client, the application of this pod, was given.
+    given: Mutex<Affinity<Arc<EndpointState>>>,
     born: Instant,
     metrics: Option<Arc<Metrics>>,
     /// TLS to endpoints outside of the mesh.
@@ -131,6 +134,7 @@ impl BackendState {
             changed: Notify::new(),
             // Were all to begin with the first, many proxies that each ask once would all ask that one.
             turns: std::array::from_fn(|_| AtomicU64::new(clock::draw() >> 1)),
+            given: Mutex::default(),
             born: clock::now(),
             metrics,
             origination: Origination::default(),
@@ -147,8 +151,9 @@ impl BackendState {
         state.turns = before.turns.each_ref().map(|turn| AtomicU64::new(turn.load(Ordering::Relaxed)));
         let (old, new) = (&before.backend, &state.backend);
         if old.plaintext == new.plaintext && old.tls == new.tls && old.protocol == new.protocol {
-            // Times of ejections are counted from here.
+            // Times of ejections are counted from here, and those of affinity.
             state.born = before.born;
+            state.given = Mutex::new(before.given().clone());
             let held = before.read();
             let (list, listed) = (Arc::clone(&held.list), Arc::clone(&held.listed));
             let (until, gone, place) = (held.until, held.gone.clone(), held.place.clone());
@@ -170,6 +175,10 @@ impl BackendState {
 
     fn write(&self) -> RwLockWriteGuard<'_, Held> {
         self.held.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn given(&self) -> MutexGuard<'_, Affinity<Arc<EndpointState>>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The endpoints now, ejected ones included.
@@ -263,10 +272,30 @@ impl BackendState {
     pub fn choose(&self, tried: &[Arc<EndpointState>], hash: Option<u64>) -> Option<Arc<EndpointState>> {
         let pick = self.pick();
         let wanted = Wanted { backend: &self.backend, tried, hash, turns: &self.turns };
+        // What is tried again elsewhere moves nobody.
+        if let Some(timeout) = self.backend.load_balancing.affinity
+            && tried.is_empty()
+        {
+            return self.choose_again(&pick, wanted, timeout);
+        }
         match pick.choose(wanted) {
             None if !tried.is_empty() => self.rest().into_iter().find(|e| !tried.iter().any(|t| Arc::ptr_eq(t, e))),
             chosen => chosen,
         }
+    }
+
+    /// The endpoint that the client was given, or another for it.
+    fn choose_again(&self, pick: &Pickable, wanted: Wanted<'_>, timeout: Duration) -> Option<Arc<EndpointState>> {
+        let now = since(self.born, clock::now());
+        // Held throughout, so that requests that come at once get one endpoint.
+        let mut given = self.given();
+        let chosen = match given.come(now, timeout, |state| pick.may_serve(state)) {
+            Coming::Stays(state) => state,
+            Coming::Anew => pick.choose(wanted)?,
+            Coming::Forgotten => pick.choose(Wanted { hash: Some(clock::draw()), ..wanted })?,
+        };
+        given.give(Arc::clone(&chosen), now);
+        Some(chosen)
     }
 
     fn pick(&self) -> Arc<Pickable> {

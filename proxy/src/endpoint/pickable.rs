@@ -122,6 +122,15 @@ impl Pickable {
         self.len
     }
 
+    /// Whether requests may go to an endpoint: it is in use, and where traffic goes.
+    pub(super) fn may_serve(&self, state: &Arc<EndpointState>) -> bool {
+        let is_its = |member: &Member| Arc::ptr_eq(&member.state, state) && member.is_open();
+        let mut below = 0.0;
+        self.tiers
+            .iter()
+            .any(|tier| tier.until > std::mem::replace(&mut below, tier.until) && tier.members.iter().any(is_its))
+    }
+
     /// One of them, none of those that were tried.
     pub(super) fn choose(&self, wanted: Wanted<'_>) -> Option<Arc<EndpointState>> {
         let [only] = &*self.tiers else { return self.choose_near(wanted) };

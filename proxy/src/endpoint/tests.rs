@@ -8,6 +8,8 @@ use causeway_mesh::reject::Reject;
 use super::backend::LAST_RESORT;
 use super::*;
 
+mod affinity;
+
 fn endpoint(n: u8, identity: Option<&str>) -> Endpoint {
     Endpoint {
         address: IpAddr::from([10, 0, 0, n]),

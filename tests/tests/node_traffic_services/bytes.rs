@@ -7,6 +7,7 @@ use causeway_tests::until;
 use crate::stage::{SOON, Stage};
 
 const BYTES: &str = include_str!("../../fixtures/services/bytes.yaml");
+const STRICT: &str = include_str!("../../fixtures/services/strict.yaml");
 const TLS: &str = include_str!("../../fixtures/services/tls.yaml");
 
 /// Who greets `times` connections to a port of `bytes`.
@@ -72,4 +73,18 @@ pub fn by_name(stage: &Stage) {
             assert!(seen.contains_key("v1") && seen.contains_key("v2"), "{name} on {port}: {seen:?}");
         }
     }
+}
+
+/// A port that declares nothing and whose server speaks first, before and after somebody has routes for requests to it.
+pub fn never_bytes(stage: &Stage) {
+    let talk = |port: u16| {
+        let to = format!("strict.prod:{port}");
+        let heard = stage.client.talk(&[&to, "--send", "no request\\r\\n\\r\\n", "--timeout-ms", "3000"]);
+        heard["text"].as_str().unwrap().to_owned()
+    };
+    assert!(talk(9003).starts_with("hello from v"), "{}", talk(9003));
+    stage.apply(STRICT);
+    let refused = talk(9003);
+    assert!(refused.starts_with("HTTP/1.1 400") && !refused.contains("hello"), "{refused}");
+    assert!(talk(9001).starts_with("hello from v"), "what is declared as bytes has no such routes: {}", talk(9001));
 }

@@ -1,6 +1,6 @@
 //! Which pods a Service has, and which of them a client gets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use causeway_tests::process::run;
@@ -36,22 +36,36 @@ pub fn by_hand(stage: &Stage) {
 
 pub fn affinity(stage: &Stage) {
     stage.all_serve("http://loose.prod/", &["exposed", "v1", "v2"]);
-    let mut reached = Vec::new();
     for client in [stage.client, stage.guest, stage.versions[0], stage.versions[1]] {
         let first = answers(&client, "http://stuck.prod/", 20);
         assert!(first.len() == 1 && first.values().all(|n| *n == 20), "one client, one pod: {first:?}");
         let load = client.load(&["--url", "http://stuck.prod/", "--requests", "200", "--concurrency", "16"]);
         let app = first.keys().next().unwrap();
         assert_eq!(load["apps"][app], 200, "load does not move it: {load}");
-        reached.push((client, first, Instant::now()));
     }
-    // Longer than the timeout of the Service, which ends nothing while the endpoint is there.
-    let (client, first, last) = &reached[0];
-    until("the client was silent for so long", SOON, || {
-        let silent = last.elapsed();
-        if silent > Duration::from_secs(2) { Ok(()) } else { Err(format!("{silent:?}")) }
+}
+
+/// The Service remembers its clients for three seconds after their last request.
+pub fn forgotten(stage: &Stage) {
+    let url = "http://forgetful.prod/";
+    stage.all_serve("http://loose.prod/", &["exposed", "v1", "v2"]);
+    // Longer than that, but never silent for so long.
+    let load = stage.client.load(&["--url", url, "--requests", "45", "--pause-ms", "100"]);
+    let apps = load["apps"].as_object().unwrap();
+    assert!(apps.len() == 1 && load["failed"] == 0, "it stays: {load}");
+    let mut reached: BTreeSet<String> = apps.keys().cloned().collect();
+    // The same pod is drawn each time in one of 10^8 runs.
+    until("another is drawn after a silence", Duration::from_secs(60), || {
+        let last = Instant::now();
+        until("the client was silent for so long", SOON, || {
+            let silent = last.elapsed();
+            if silent > Duration::from_millis(3100) { Ok(()) } else { Err(format!("{silent:?}")) }
+        });
+        let apps = answers(&stage.client, url, 10);
+        assert_eq!(apps.len(), 1, "one at a time: {apps:?}");
+        reached.extend(apps.into_keys());
+        if reached.len() > 1 { Ok(()) } else { Err(format!("{reached:?}")) }
     });
-    assert_eq!(&answers(client, "http://stuck.prod/", 20), first, "as before");
 }
 
 pub fn published(stage: &Stage) {

@@ -35,6 +35,7 @@ const PLAIN: &[(&str, &str)] = &[
     ("tls", "app: web"),
     ("websocket", "app: web"),
     ("streams", "app: web"),
+    ("strict", "app: web"),
     ("loose", "sticky: \"yes\""),
 ];
 

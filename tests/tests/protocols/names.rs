@@ -117,5 +117,15 @@ fn tls_goes_by_the_name_it_asks_for_and_bytes_by_weight() {
             });
         }
     }
+    // Routes for requests: a port that declares nothing is HTTP from then on, and its server is not asked for a greeting.
+    mesh.remove("tls.yaml");
+    mesh.write("tcp.yaml", &route("tcp", "http: [{route: [{destination: {host: app}}]}]"));
+    until("what is no request is refused", Duration::from_secs(20), || {
+        let talk = ["talk", "--connect", "app.prod:9002", "--send", "no request\\r\\n\\r\\n", "--timeout-ms", "3000"];
+        let heard = client.client(&talk)["text"].as_str().unwrap().to_owned();
+        if heard.starts_with("HTTP/1.1 400") && !heard.contains("hello") { Ok(()) } else { Err(heard) }
+    });
+    let heard = client.client(&["talk", "--connect", "app.prod:9001", "--until", "13"]);
+    assert!(heard["text"].as_str().unwrap().starts_with("hello from"), "what is declared as bytes stays so: {heard}");
     drop((a, b));
 }

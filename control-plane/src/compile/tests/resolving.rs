@@ -233,16 +233,21 @@ fn an_app_protocol_that_nobody_knows_is_found_out_and_said() {
 }
 
 #[test]
-fn who_asks_for_an_end_of_session_affinity_is_told_that_there_is_none() {
-    for (affinity, seconds, want) in [("ClientIP", 60, 1), ("ClientIP", 10_800, 0), ("None", 60, 0)] {
-        let spec = format!(
-            "sessionAffinity: {affinity}, sessionAffinityConfig: {{clientIP: {{timeoutSeconds: {seconds}}}}}, ports: [{{port: \
-             80}}]"
-        );
+fn session_affinity_lasts_as_long_as_the_service_says() {
+    for (affinity, config, lasts, problems) in [
+        ("ClientIP", "{clientIP: {timeoutSeconds: 60}}", Some(60_000), 0),
+        ("ClientIP", "{clientIP: {}}", Some(10_800_000), 0),
+        ("ClientIP", "{clientIP: {timeoutSeconds: 0}}", Some(10_800_000), 1),
+        ("ClientIP", "{clientIP: {timeoutSeconds: 86401}}", Some(10_800_000), 1),
+        ("None", "{clientIP: {timeoutSeconds: 60}}", None, 0),
+    ] {
+        let spec = format!("sessionAffinity: {affinity}, sessionAffinityConfig: {config}, ports: [{{port: 80}}]");
         let model = model(&service("prod", "s", &spec));
-        let told: Vec<_> = model.problems().iter().map(|p| (p.code, p.field.as_str())).collect();
-        let all = [("not_implemented", "spec.sessionAffinityConfig.clientIP.timeoutSeconds")];
-        assert_eq!(told, all[..want], "{affinity} {seconds}");
+        let destination = model.destination(&client("dev"), "s.prod:80");
+        let found = destination.backends[0].load_balancing.as_ref().map(|l| l.affinity_ms);
+        assert_eq!(found, lasts, "{affinity} {config}");
+        let told = vec!["out_of_range spec.sessionAffinityConfig.clientIP.timeoutSeconds"; problems];
+        assert_eq!(self::found(&model), told, "{affinity} {config}");
     }
 }
 

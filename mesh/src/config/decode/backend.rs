@@ -99,7 +99,16 @@ fn load_balancing(wire: &wire::LoadBalancing, at: &At<'_>, faults: &mut Faults<'
         Err(_) => faults.none(at.field("zones"), format!("{} is not a choice that this proxy knows", wire.zones)),
     };
     let slow_start = slow_start(wire, at, faults);
-    Some(LoadBalancing { algorithm: algorithm?, slow_start: slow_start?, zones: zones? })
+    let affinity = affinity(wire, at, faults);
+    Some(LoadBalancing { algorithm: algorithm?, slow_start: slow_start?, zones: zones?, affinity: affinity? })
+}
+
+fn affinity(wire: &wire::LoadBalancing, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Option<Duration>> {
+    let at = at.field("affinity_ms");
+    if wire.affinity_ms > 0 && wire.algorithm() != wire::load_balancing::Algorithm::ConsistentHash {
+        return faults.none(at, "is set where the algorithm is not CONSISTENT_HASH");
+    }
+    milliseconds(wire.affinity_ms, &at, faults)
 }
 
 fn consistent_hash(wire: &wire::LoadBalancing, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Algorithm> {

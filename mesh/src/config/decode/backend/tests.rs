@@ -31,6 +31,7 @@ fn zeros_are_the_defaults_that_they_stand_for() {
             hash: vec![wire::HashKey { kind: Some(Kind::Header("X-User".into())) }],
             slow_start_ms: 1000,
             zones: WireZones::Prefer.into(),
+            affinity_ms: 2500,
             ..wire::LoadBalancing::default()
         }),
         limits: Some(wire::Limits { max_requests: 7, ..wire::Limits::default() }),
@@ -45,6 +46,7 @@ fn zeros_are_the_defaults_that_they_stand_for() {
     let slow_start = SlowStart { window: Duration::from_secs(1), min_percent: 10, aggression: 1.0 };
     assert_eq!(backend.load_balancing.slow_start, Some(slow_start));
     assert_eq!(backend.load_balancing.zones, Zones::Prefer);
+    assert_eq!(backend.load_balancing.affinity, Some(Duration::from_millis(2500)));
     assert_eq!(backend.limits, Limits { requests: Some(7), ..Limits::default() });
     let outlier = backend.outlier.unwrap();
     assert_eq!((outlier.server_errors, outlier.gateway_errors), (Some(5), None));
@@ -94,4 +96,11 @@ fn a_reference_that_is_not_valid_needs_no_port() {
     let broken = wire::Backend { broken: "no Service a/b".into(), port: 0, ..plain() };
     assert_eq!(decoded(&broken).unwrap().broken.as_deref(), Some("no Service a/b"));
     assert_eq!(decoded(&wire::Backend { port: 0, ..plain() }).unwrap_err(), ["port"]);
+}
+
+#[test]
+fn who_has_no_key_has_no_memory_either() {
+    let load_balancing = Some(wire::LoadBalancing { affinity_ms: 1, ..wire::LoadBalancing::default() });
+    let faults = decoded(&wire::Backend { load_balancing, ..plain() }).unwrap_err();
+    assert_eq!(faults, ["load_balancing.affinity_ms"]);
 }
