@@ -29,6 +29,8 @@ pub enum Reject {
     IdentityMismatch,
     /// The connection ended before the response's head.
     UpstreamReset,
+    /// The application has not looked at the request, and says so.
+    UpstreamRefused,
     /// The response is not HTTP as the RFCs have it.
     UpstreamProtocol,
     /// The route's timeout passed.
@@ -80,6 +82,7 @@ impl Reject {
         Self::ConnectTimeout,
         Self::IdentityMismatch,
         Self::UpstreamReset,
+        Self::UpstreamRefused,
         Self::UpstreamProtocol,
         Self::UpstreamTimeout,
         Self::Denied,
@@ -145,6 +148,8 @@ impl Reject {
                 "The endpoint is not who it should be: look for a reused address or a stale EndpointSlice, then for an attack."),
             Self::UpstreamReset => row(502, "upstream_reset", "UC",
                 "The application closed the connection before it answered; look at its log."),
+            Self::UpstreamRefused => row(502, "upstream_refused", "UR",
+                "The application refused the HTTP/2 stream or is about to close; look at its load and its limit of streams."),
             Self::UpstreamProtocol => row(502, "upstream_protocol", "UPE",
                 "The application's response is not valid HTTP; the log names the fault."),
             Self::UpstreamTimeout => row(504, "upstream_timeout", "UT",

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
+use causeway_mesh::reject::Reject;
 use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, Reason};
 use http::header::{CONTENT_LENGTH, HeaderValue};
@@ -219,6 +220,11 @@ impl Broken {
     /// The second of these.
     pub fn is_closing(&self) -> bool {
         self.error.is_go_away() && self.error.is_remote() && self.error.reason() == Some(Reason::NO_ERROR)
+    }
+
+    /// What stands for it in an answer.
+    pub fn reject(&self) -> Reject {
+        if self.is_unprocessed() { Reject::UpstreamRefused } else { Reject::UpstreamReset }
     }
 }
 

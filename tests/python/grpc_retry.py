@@ -1,4 +1,5 @@
-"""Serves a gRPC method that fails with UNAVAILABLE the first time for each `x-key`, or calls it and prints what came.
+"""Serves a gRPC method that fails the first time for each `x-key`, or calls it and prints what came. It fails with the code
+that the key names, `resource-exhausted-1`, the last one where it names several; else with UNAVAILABLE.
 
 usage: grpc_retry.py serve ADDRESS | grpc_retry.py call TARGET KEY
 """
@@ -10,6 +11,12 @@ import grpc
 
 PATH = "/test.Retry/Call"
 seen = {}
+names = {code.name.lower().replace("_", "-"): code for code in grpc.StatusCode}
+
+
+def named(key):
+    found = [(key.rfind(name), code) for name, code in names.items() if name in key]
+    return max(found, key=lambda pair: pair[0])[1] if found else grpc.StatusCode.UNAVAILABLE
 
 
 def call(request, context):
@@ -17,7 +24,7 @@ def call(request, context):
     key = metadata.get("x-key", "")
     seen[key] = seen.get(key, 0) + 1
     if key and seen[key] == 1:
-        context.abort(grpc.StatusCode.UNAVAILABLE, "the first time")
+        context.abort(named(key), "the first time")
     return f"{seen[key] if key else 0} {metadata.get('x-envoy-attempt-count', '')} {metadata.get('x-added', '')}".encode()
 
 

@@ -13,8 +13,12 @@
 
 #[path = "node_traffic_management/acting.rs"]
 mod acting;
+#[path = "node_traffic_management/again.rs"]
+mod again;
 #[path = "node_traffic_management/balancing.rs"]
 mod balancing;
+#[path = "node_traffic_management/health.rs"]
+mod health;
 #[path = "node_traffic_management/limits.rs"]
 mod limits;
 #[path = "node_traffic_management/matching.rs"]
@@ -26,7 +30,7 @@ mod sharing;
 #[path = "node_traffic_management/stage.rs"]
 mod stage;
 
-use causeway_tests::capability::{NODE, has};
+use causeway_tests::capability::{NODE, Need, has};
 use causeway_tests::scenarios::{Scenario, play};
 use stage::Stage;
 
@@ -38,17 +42,26 @@ const SCENARIOS: &[Scenario<Stage>] = &[
     ("cors", acting::cors),
     ("faults: delay and abort", acting::faults),
     ("mirrors", acting::mirrors),
+    ("some faults, some copies", acting::shares),
+    ("mirrors that hang or fail", acting::hanging_mirrors),
     ("a deleted route is gone", acting::deleted),
     ("timeouts", resilience::timeouts),
     ("retries", resilience::retries),
+    ("retries: storms, sizes and waits", again::bounds),
+    ("retries: gRPC by its codes", again::grpc),
+    ("retries: streams that are refused", again::refused),
     ("retry budget", resilience::retry_budget),
     ("connect failures", resilience::connect_failures),
-    ("outliers are ejected and return", resilience::outliers),
-    ("a slow endpoint is ejected", resilience::slow_outlier),
+    ("outliers are ejected and return", health::outliers),
+    ("outliers: gateway errors", health::gateway_errors),
+    ("outliers: no connection", health::no_connection),
+    ("outliers: no more than their share", health::share),
+    ("a slow endpoint is ejected", health::slow_outlier),
     ("a sticky split moves nobody back", sharing::sticky),
     ("a consumer namespace pins its version", sharing::pinned),
     ("round robin and least request", balancing::least_request),
     ("consistent hash by header, query, identity and cookie", balancing::consistent_hash),
+    ("consistent hash: a key that is too much for one", balancing::bounded),
     ("circuit: requests", limits::requests),
     ("circuit: pending", limits::pending),
     ("circuit: connections for requests", limits::connections),
@@ -59,7 +72,7 @@ const SCENARIOS: &[Scenario<Stage>] = &[
 
 #[test]
 fn what_is_applied_and_programmed_holds_for_the_next_request() {
-    if !has(NODE) {
+    if !has(&[NODE, &[Need::Python, Need::Program("unshare")]].concat()) {
         return;
     }
     let stage = Stage::set();

@@ -32,13 +32,17 @@ const SCENARIOS: &[Scenario<Stage>] = &[
     ("random", balancing::random),
     ("no more than so many retries", balancing::retries),
     ("requests per connection", balancing::requests_per_connection),
+    ("idle connections are probed", balancing::probed),
     ("zones: hints of slices", zones::hints),
     ("zones: what the near ones cannot carry", zones::spill_over),
     ("zones: the own zone by the rule", zones::preferred),
+    ("regions: the own one first", zones::regions),
     ("zones: a Service that prefers what is close", zones::prefer_close),
     ("a version follows a chain of calls", canary::chain),
     ("half a percent", canary::half_a_percent),
     ("egress: a namespace denies it", egress::denied_by_namespace),
+    ("egress: the root namespace names hosts for everybody", egress::for_everybody),
+    ("egress: endpoints that an entry names", egress::named_endpoints),
     ("egress: timeouts, retries and limits of a host", egress::routes),
     ("egress: TLS that the proxy begins", egress::origination),
     ("egress: the mesh denies it", egress::denied_by_mesh),
@@ -46,7 +50,7 @@ const SCENARIOS: &[Scenario<Stage>] = &[
 
 #[test]
 fn requests_reach_what_they_should_and_nothing_else() {
-    if !has(&[NODE, &[Need::Program("nginx")]].concat()) {
+    if !has(&[NODE, &[Need::Program("nginx"), Need::Program("ss")]].concat()) {
         return;
     }
     let stage = Stage::set();

@@ -237,3 +237,47 @@ fn grpc_is_tried_again_and_fails_in_its_own_words() {
         if said.starts_with("PERMISSION_DENIED") { Ok(()) } else { Err(said) }
     });
 }
+
+#[test]
+fn streams_that_an_application_refuses_are_sent_to_another_or_again_by_a_rule() {
+    if !needs() || !has(&[Need::Python]) {
+        return;
+    }
+    let mut stage = Stage::start();
+    let script = format!("{}/python/h2_refuse.py", env!("CARGO_MANIFEST_DIR"));
+    // The first version refuses the first stream of each key, the second none.
+    for (pod, times) in [(&mut stage.v1, "1"), (&mut stage.v2, "0")] {
+        let mut server = pod.net().command(python());
+        pod.spawn(server.args([&script, "50051", times])).wait_for_log("listening", TIME);
+    }
+    let ask = |key: &str| {
+        let header = format!("x-key: {key}");
+        stage.client.curl(&["--http2-prior-knowledge", "-H", &header, "http://shop.prod:50051/"])
+    };
+    let all = || ask("count").header("x-all").parse::<u32>().unwrap_or(0);
+    until("one that was refused was sent to the other", TIME, || {
+        let (before, key) = (all(), format!("key-{}", all()));
+        for number in 0..10 {
+            let reply = ask(&format!("{key}-{number}"));
+            assert_eq!(reply.status, 200, "nobody has seen it: {reply:?}");
+        }
+        let after = (0..10).map(|_| all()).max().unwrap_or(0);
+        if after > before { Ok(()) } else { Err(format!("{before} {after}")) }
+    });
+    let one = "route: [{destination: {host: shop, subset: v1}}]";
+    stage.http(&format!("  - retries: {{attempts: 0}}\n    {one}\n"));
+    let mut number = 0;
+    until("where there is no other, and no rule, it is told", TIME, || {
+        number += 1;
+        let reply = ask(&format!("never-{number}"));
+        let is_it = (reply.status, reply.code()) == (502, "upstream_refused");
+        if is_it { Ok(()) } else { Err(format!("{reply:?}")) }
+    });
+    stage.http(&format!("  - retries: {{attempts: 2, retryOn: refused-stream, backoff: 1ms}}\n    {one}\n"));
+    until("by the rule it is sent to the same again", TIME, || {
+        number += 1;
+        let reply = ask(&format!("again-{number}"));
+        let told = (reply.status, reply.header("x-refused"), reply.header("x-attempt"));
+        if told == (200, "1", "2") { Ok(()) } else { Err(format!("{reply:?}")) }
+    });
+}

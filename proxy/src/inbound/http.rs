@@ -248,7 +248,7 @@ async fn send(
             match sent {
                 Ok(response) => return Ok((response, Lease::Http2(stream))),
                 Err(broken) if broken.is_unsent => continue,
-                Err(broken) => return Err(Refusal::new(Reject::UpstreamReset, format!("{app} ({broken})"))),
+                Err(broken) => return Err(Refusal::new(broken.reject(), format!("{app} ({broken})"))),
             }
         }
         let mut checkout = connect::http1_to_app(&conn.app, CONNECT_TIMEOUT).await?;

@@ -59,7 +59,7 @@ impl Failed {
 
     fn broken(backend: &BackendState, broken: &Broken) -> Self {
         Self {
-            refusal: reset(backend, broken),
+            refusal: Refusal::new(broken.reject(), format!("{} ({broken})", backend.backend.name)),
             cause: Some(if broken.is_unprocessed() { Cause::Refused } else { Cause::Reset }),
             is_unsent: broken.is_unsent,
             was_closing: broken.is_unsent || broken.is_closing(),
@@ -199,7 +199,7 @@ fn ending(tried: &Result<Got, Failed>, began: Instant) -> Option<Outcome> {
 }
 
 /// What the proxy of an endpoint says in place of its application: that it does not listen, as when its pod has just
-/// ended; that the proxy is not ready; or that it broke off. Only a proxy can say so, since it strips what applications
+/// ended; that the proxy is not ready; that it broke off; or that it did not look at the request. Only a proxy can say so, since it strips what applications
 /// say in its name.
 fn told(headers: &HeaderMap) -> Option<Cause> {
     let code = headers.get(ERROR_HEADER)?.as_bytes();
@@ -207,6 +207,7 @@ fn told(headers: &HeaderMap) -> Option<Cause> {
     match () {
         () if is(Reject::ConnectFailed) || is(Reject::ConnectTimeout) || is(Reject::NotReady) => Some(Cause::Connect),
         () if is(Reject::UpstreamReset) => Some(Cause::Reset),
+        () if is(Reject::UpstreamRefused) => Some(Cause::Refused),
         () => None,
     }
 }

@@ -97,8 +97,9 @@ async fn send(
     let call =
         Call { outbound, target, backend: Some(backend), authority, is_http2, retry: None, hash: None, until: None };
     match call.send_copy(request).await {
-        Ok(Got { response, lease, .. }) => {
-            outbound.metrics.mirrored("sent");
+        Ok(Got { response, lease, cause, .. }) => {
+            // With a cause it is the endpoint's proxy that answers, in place of its application.
+            outbound.metrics.mirrored(if cause.is_some() { "failed" } else { "sent" });
             // To the end: the application is to serve a copy as it serves the request.
             let mut body = Payload::from(response.into_body());
             while let Some(frame) = body.frame().await {

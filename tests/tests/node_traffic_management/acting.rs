@@ -18,15 +18,24 @@ pub fn redirects_and_answers(stage: &Stage) {
     stage.apply(ACTING);
     for (at, status, location) in [
         ("acting/old?q=1", 301, "http://acting.prod/headers/landed?q=1"),
+        ("acting/found", 302, "http://acting.prod/headers/found"),
+        ("acting/other", 303, "http://acting.prod/headers/other"),
         ("acting/kept", 307, "http://acting.prod.svc.cluster.local/headers/kept"),
+        ("acting/for-good?q", 308, "http://acting.prod:8080/headers/good?q"),
         ("acting/secure/a?b", 307, "https://acting.prod:8443/secure/a?b"),
     ] {
         let reply = stage.get(at, &[]);
         assert_eq!((reply.status, reply.header("location")), (status, location), "{at}: {reply:?}");
         assert_eq!(reply.code(), "", "a redirect is no error: {reply:?}");
     }
-    // Followed: curl makes a GET of a POST that 301 answers, and leaves it alone with 307.
-    for (at, method, target) in [("acting/old", "GET", "/headers/landed"), ("acting/kept", "POST", "/headers/kept")] {
+    // Followed: curl makes a GET of a POST that 301 to 303 answer, and leaves it alone with 307 and 308.
+    for (at, method, target) in [
+        ("acting/old", "GET", "/headers/landed"),
+        ("acting/found", "GET", "/headers/found"),
+        ("acting/other", "GET", "/headers/other"),
+        ("acting/kept", "POST", "/headers/kept"),
+        ("acting/for-good", "POST", "/headers/good"),
+    ] {
         let mut curl = stage.client.command("curl");
         let seen = run(curl.args(["-sS", "-m", "20", "-L", "-d", "body", &url(at)])).json();
         assert_eq!((&seen["method"], &seen["target"]), (&method.into(), &target.into()), "{seen}");
@@ -47,6 +56,8 @@ pub fn rewrites_and_headers(stage: &Stage) {
     let seen = stage.get("acting/api/a/b?x", &[]).json();
     assert_eq!((&seen["app"], &seen["target"]), (&"v1".into(), &"/headers/a/b?x".into()), "{seen}");
     assert_eq!(values(&seen, "host"), ["renamed.example"], "{seen}");
+    let whole = stage.get("acting/whole/path?a=b", &[]).json();
+    assert_eq!(whole["target"], "/headers/instead?a=b", "{whole}");
     let seen = stage.get("acting/users/jo/cart/1", &[]).json();
     assert_eq!(seen["target"], "/headers/cart/1/of/jo", "{seen}");
     assert_eq!(values(&seen, "host"), ["acting.prod"], "only where the route says so: {seen}");
@@ -139,6 +150,49 @@ pub fn mirrors(stage: &Stage) {
     stage.get("copies/", &["-H", "x-key: not-copied"]);
     assert!(stage.received(2, "not-copied").is_empty());
     assert!(stage.metric("causeway_mirrored_requests_total", &["sent"]) >= 6.0);
+}
+
+/// A fifth of 300, within six standard deviations.
+const FIFTH: std::ops::RangeInclusive<u64> = 19..=101;
+
+pub fn shares(stage: &Stage) {
+    stage.apply(FAULTS);
+    let delayed = || stage.metric("causeway_injected_faults_total", &["delay"]);
+    let before = delayed();
+    let report = stage.load("faults/", &["--requests", "300", "--concurrency", "4", "--header", "x-test: some"]);
+    let aborted = report["statuses"]["418"].as_u64().unwrap_or(0);
+    assert!(FIFTH.contains(&aborted) && report["apps"]["fault_injected"] == aborted, "{report}");
+    assert_eq!(report["apps"]["v1"], 300 - aborted, "{report}");
+    // Half of 300, within six standard deviations.
+    assert!((98.0..=202.0).contains(&(delayed() - before)), "{before} {}", delayed());
+
+    stage.apply(COPIES);
+    let report = stage.load("copies/part", &["--requests", "300", "--concurrency", "4", "--header", "x-key: part"]);
+    assert_eq!(report["apps"]["v1"], 300, "{report}");
+    until("all copies arrive at the one", SOON, || match stage.received(3, "part").len() {
+        300 => Ok(()),
+        fewer => Err(fewer.to_string()),
+    });
+    let copies = stage.received(2, "part").len() as u64;
+    assert!(FIFTH.contains(&copies), "a fifth arrives at the other: {copies}");
+}
+
+/// The copy hangs at `v2`, which has not seen the key before, for a minute; nobody listens where `deaf` should.
+pub fn hanging_mirrors(stage: &Stage) {
+    stage.apply(COPIES);
+    let key = ["-H", "x-key: hung"];
+    stage.get("v1/", &key);
+    let failed = || stage.metric("causeway_mirrored_requests_total", &["failed"]);
+    let (before, began) = (failed(), Instant::now());
+    let reply = stage.get("copies/flaky/1/hang", &key);
+    assert_eq!((reply.status, reply.header("x-app"), &*reply.body), (200, "v1", "v1\n"), "{reply:?}");
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(10), "it waits for nobody: {took:?}");
+    until("the copy arrives", SOON, || match stage.received(2, "hung").len() {
+        1 => Ok(()),
+        other => Err(other.to_string()),
+    });
+    until("the other one has failed", SOON, || if failed() > before { Ok(()) } else { Err(failed().to_string()) });
 }
 
 pub fn deleted(stage: &Stage) {

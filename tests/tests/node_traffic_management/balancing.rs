@@ -53,6 +53,15 @@ pub fn consistent_hash(stage: &Stage) {
     assert!(reached.len() > 1, "{reached:?}");
 }
 
+/// Twelve requests at once of one key: its own endpoint has five of them at most, the others the rest.
+pub fn bounded(stage: &Stage) {
+    stage.rule("hashed", "{loadBalancer: {consistentHash: {httpHeaderName: x-user}}}");
+    let arguments = ["--requests", "60", "--concurrency", "12", "--header", "x-user: alice"];
+    let popular = stage.answers("hashed/slow/200", &arguments);
+    assert_eq!(popular.len(), 3, "{popular:?}");
+    assert!(popular.values().all(|n| (6..=30).contains(n)), "five of twelve are 25 of 60: {popular:?}");
+}
+
 /// A pod that is new gets its share little by little.
 pub fn slow_start(stage: &Stage) {
     stage.rule("warm", "{loadBalancer: {simple: ROUND_ROBIN, warmup: {duration: 10s, minimumPercent: 10}}}");

@@ -1,12 +1,11 @@
-//! What becomes of requests that last too long or fail, and of endpoints that do.
+//! What becomes of requests that last too long or fail.
 
 use std::time::{Duration, Instant};
 
 use causeway_tests::pod::Reply;
-use causeway_tests::until;
 use serde_json::Value;
 
-use crate::stage::{SOON, Stage, counts};
+use crate::stage::Stage;
 
 const PATIENCE: &str = include_str!("../../fixtures/traffic/patience.yaml");
 
@@ -38,12 +37,25 @@ pub fn retries(stage: &Stage) {
         ("status", "1/500", 500, 1),
         ("reset", "1/drop", 200, 2),
         ("reset", "1/503", 503, 1),
+        ("error", "2/500", 200, 3),
+        ("error", "1/drop", 200, 2),
+        ("error", "1/404", 404, 1),
+        ("gateway", "1/502", 200, 2),
+        ("gateway", "1/500", 500, 1),
+        ("conflict", "1/409", 200, 2),
+        ("conflict", "2/409", 409, 2),
+        ("list", "1/425", 200, 2),
+        ("list", "1/504", 504, 1),
+        ("default", "1/503", 200, 2),
+        ("default", "1/500", 500, 1),
         ("never", "1/503", 503, 1),
         ("flaky", "1/503", 503, 1),
     ] {
         let (reply, tries) = tried(stage, rule, failures);
         assert_eq!((reply.status, tries.len()), (status, times), "{rule} {failures}: {reply:?} {tries:?}");
         assert!(tries.iter().all(|t| t["body"] == 4 && t["complete"] == true), "the body comes each time: {tries:?}");
+        let told: Vec<_> = tries.iter().map(|t| t["attempt"].as_str().unwrap()).collect();
+        assert_eq!(told, ["", "2", "3"][..times], "each says which it is: {tries:?}");
     }
     // Of two tries the first hangs, or both do.
     let began = Instant::now();
@@ -86,51 +98,4 @@ pub fn connect_failures(stage: &Stage) {
     stage.rule("half", "{loadBalancer: {simple: ROUND_ROBIN}}");
     let report = stage.load("half/", &["--requests", "30"]);
     assert_eq!((&report["failed"], &report["apps"]["v2"]), (&0.into(), &30.into()), "{report}");
-}
-
-/// `v3` fails at one path: it is left out, and comes back.
-pub fn outliers(stage: &Stage) {
-    let ejected = || stage.metric("causeway_ejections_total", &["outliers.prod", "consecutive_5xx"]);
-    stage.rule("outliers", "{loadBalancer: {simple: ROUND_ROBIN}}");
-    let report = stage.load("outliers/break", &["--requests", "60"]);
-    let before = ejected();
-    assert_eq!(report["statuses"]["500"], 20, "nobody is left out unasked: {report}");
-
-    stage.rule(
-        "outliers",
-        "{loadBalancer: {simple: ROUND_ROBIN}, outlierDetection: {consecutive5xxErrors: 3, baseEjectionTime: 5s, \
-         maxEjectionPercent: 50}}",
-    );
-    // One good answer: what failed before is not counted.
-    assert_eq!(stage.load("outliers/", &["--requests", "6"])["failed"], 0);
-    let report = stage.load("outliers/break", &["--requests", "60"]);
-    assert_eq!(report["failed"], 3, "three in a row, then none: {report}");
-    assert!(ejected() > before);
-    let report = stage.load("outliers/break", &["--requests", "60"]);
-    let apps = counts(&report);
-    assert!(report["failed"] == 0 && apps.len() == 2 && !apps.contains_key("v3"), "while it is out: {report}");
-    // On a path where it is sound it passes its probation, without a failure on the way.
-    until("it is in use again", SOON, || {
-        let report = stage.load("outliers/", &["--requests", "60"]);
-        assert_eq!(report["failed"], 0, "{report}");
-        if counts(&report).values().filter(|n| **n == 20).count() == 3 { Ok(()) } else { Err(report.to_string()) }
-    });
-}
-
-/// `slow` takes 100 ms for each answer, the others a few.
-pub fn slow_outlier(stage: &Stage) {
-    stage.rule(
-        "lazy",
-        "{loadBalancer: {simple: ROUND_ROBIN}, outlierDetection: {consecutive5xxErrors: 0, latencyPercent: 200, interval: \
-         500ms, baseEjectionTime: 4s, maxEjectionPercent: 40}}",
-    );
-    until("the slow one is out", SOON, || {
-        let apps = stage.answers("lazy/", &["--requests", "30"]);
-        if apps.len() == 2 && !apps.contains_key("slow") { Ok(()) } else { Err(format!("{apps:?}")) }
-    });
-    assert!(stage.metric("causeway_ejections_total", &["lazy.prod", "reason=\"latency\""]) >= 1.0);
-    // Without the rule nobody is left out any more.
-    stage.rule("lazy", "{loadBalancer: {simple: ROUND_ROBIN}}");
-    let apps = stage.answers("lazy/", &["--requests", "30"]);
-    assert!(apps.len() == 3 && apps.values().all(|n| *n == 10), "{apps:?}");
 }

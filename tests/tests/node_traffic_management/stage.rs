@@ -17,14 +17,16 @@ pub const SOON: Duration = Duration::from_secs(30);
 /// Name and namespace of an application, its labels, and more arguments of its.
 type App = (&'static str, &'static str, &'static str, &'static str);
 
-/// `v3` answers 500 at `/break`; `slow` takes its time; `deaf` is ready and does not listen where it should; `young` has no
+const BROKEN: &str = ", --broken, /both";
+
+/// `v3` answers 500 at `/break`, `v2` and `v3` at `/both`; `slow` takes its time; `deaf` is ready and does not listen where it should; `young` has no
 /// pod until a scenario makes one.
 const APPS: &[App] = &[
     ("client", "dev", "app: client", ""),
     ("guest", "qa", "app: guest", ""),
-    ("v1", "prod", "app: web, version: v1, queued: \"yes\", warm: \"yes\"", ""),
-    ("v2", "prod", "app: web, version: v2, half: \"yes\", queued: \"yes\", warm: \"yes\"", ""),
-    ("v3", "prod", "app: web, version: v3", ", --broken, /break"),
+    ("v1", "prod", "app: web, version: v1, pair: \"yes\", queued: \"yes\", warm: \"yes\"", ""),
+    ("v2", "prod", "app: web, version: v2, pair: \"yes\", half: \"yes\", queued: \"yes\", warm: \"yes\"", BROKEN),
+    ("v3", "prod", "app: web, version: v3", ", --broken, /break, --broken, /both"),
     ("slow", "prod", "app: slow, queued: \"yes\"", ", --delay-ms, \"100\""),
     ("deaf", "prod", "app: deaf, half: \"yes\"", ""),
     ("young", "prod", "app: young, warm: \"yes\"", ""),
@@ -37,6 +39,7 @@ const SERVICES: &[(&str, &str)] = &[
     ("v3", "version: v3"),
     ("deaf", "app: deaf"),
     ("half", "half: \"yes\""),
+    ("pair", "pair: \"yes\""),
     ("matching", "app: web"),
     ("acting", "app: web"),
     ("cors", "app: web"),
@@ -60,6 +63,8 @@ const PORTS: &[Port<'_>] = &[
     Port { name: "http", port: 80, target: 8080 },
     Port { name: "http-more", port: 8080, target: 8080 },
     Port { name: "tcp-push", port: 9000, target: 9000 },
+    Port { name: "grpc", port: 50051, target: 50051 },
+    Port { name: "http2", port: 50052, target: 50052 },
 ];
 
 /// The running workloads.
@@ -71,7 +76,7 @@ pub struct Stage {
     /// `guest` in `qa`.
     pub guest: Inside,
     /// `v1`, `v2` and `v3`.
-    versions: [Inside; 3],
+    pub versions: [Inside; 3],
 }
 
 impl Stage {

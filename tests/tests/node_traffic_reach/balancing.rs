@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use causeway_tests::process::run;
+use causeway_tests::until;
 
-use crate::stage::{Stage, counts};
+use crate::stage::{SOON, Stage, counts};
 
 const AGAIN: &str = include_str!("../../fixtures/reach/again.yaml");
 
@@ -81,4 +82,25 @@ pub fn requests_per_connection(stage: &Stage) {
     stage.rule("prod", "pool", "{connectionPool: {tcp: {maxConnections: 50}, http: {maxRequestsPerConnection: 1}}}");
     let own = of_load();
     assert!(own >= 30, "{own}");
+}
+
+/// Whether the kernel keeps a connection of the client's proxy to `a-v1` alive as `is` says of the time until its next probe.
+fn keeps(stage: &Stage, is: impl Fn(&str) -> bool) -> Result<(), String> {
+    let (_, address, _) = &stage.apps["a-v1"];
+    let filter = format!("dst {address} and dport = :8080");
+    let sockets = run(stage.client.network("ss").args(["-Htno", "state", "established", &filter])).ok();
+    let mut timers = sockets.lines().filter_map(|line| line.split_once("timer:(keepalive,")).map(|(_, timer)| timer);
+    if timers.any(is) { Ok(()) } else { Err(sockets) }
+}
+
+/// Every connection of a proxy is probed after some seconds; those of this Service after two hours, as it asks for.
+pub fn probed(stage: &Stage) {
+    let is_long = |timer: &str| timer.split(',').next().is_some_and(|t| t.ends_with("min") && t.starts_with("11"));
+    assert!(keeps(stage, is_long).is_err(), "{:?}", keeps(stage, is_long));
+    stage.rule("prod", "probed", "{connectionPool: {tcp: {tcpKeepalive: {time: 7170s, interval: 60s, probes: 5}}}}");
+    assert_eq!(stage.load("probed/", &["--requests", "6"])["failed"], 0);
+    until("the kernel waits as long as it was told", SOON, || keeps(stage, is_long));
+    let report = stage.load("pool/", &["--requests", "6"]);
+    assert_eq!(report["failed"], 0, "{report}");
+    until("others are probed soon", SOON, || keeps(stage, |timer| !timer.contains("min")));
 }

@@ -1,8 +1,10 @@
 //! Who gets which version: along a chain of calls, and where a version's share is below one percent.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use causeway_tests::kube::Inside;
+use causeway_tests::until;
 
 use crate::stage::{Stage, counts, url};
 
@@ -42,11 +44,18 @@ pub fn chain(stage: &Stage) {
     }
 }
 
+/// Asks on until it is a million times more likely that half of a percent was drawn than that a whole one was.
 pub fn half_a_percent(stage: &Stage) {
     stage.apply(SHARE);
-    let answers = counts(&stage.load("share/", &["--requests", "5000", "--concurrency", "8"]));
-    let canary = answers.get("a-v2").copied().unwrap_or_default();
-    // 25 of 5,000: outside of these bounds in one of 10^9 loads.
-    assert!((2..=62).contains(&canary), "{answers:?}");
-    assert_eq!(answers.get("a-v1"), Some(&(5000 - canary)), "{answers:?}");
+    let (mut canary, mut all) = (0.0, 0.0);
+    let likelier = until("half a percent is told from one", Duration::from_secs(120), || {
+        let answers = counts(&stage.load("share/", &["--requests", "1000", "--concurrency", "8"]));
+        canary += answers.get("a-v2").copied().unwrap_or_default() as f64;
+        all += answers.values().sum::<u64>() as f64;
+        let likelier = canary * f64::ln(0.005 / 0.01) + (all - canary) * f64::ln(0.995 / 0.99);
+        if likelier.abs() > 13.8 && all >= 5000.0 { Ok(likelier) } else { Err(format!("{canary} of {all}")) }
+    });
+    assert!(likelier > 0.0, "it is a whole one: {canary} of {all}");
+    // Half a percent of 5,000 and more is less than five in one of 10^6 runs.
+    assert!(canary >= 5.0, "it is none: {canary} of {all}");
 }

@@ -10,6 +10,7 @@ use crate::stage::{SOON, Stage, url};
 
 const OPENED: &str = include_str!("../../fixtures/reach/opened.yaml");
 const ROUTES: &str = include_str!("../../fixtures/reach/routes.yaml");
+const NAMED: &str = include_str!("../../fixtures/reach/named.yaml");
 const API: &str = include_str!("../../fixtures/reach/api.yaml");
 
 const GREETING: &str = "hello from outside\n";
@@ -67,6 +68,58 @@ pub fn denied_by_namespace(stage: &Stage) {
         let reply = client.curl(&["http://outside.example.test/"]);
         if reply.code() == "egress_denied" { Ok(()) } else { Err(format!("{reply:?}")) }
     });
+    egress(stage, "dev", "-");
+    comes(stage, client, 200, "");
+}
+
+/// An entry of the root namespace opens its host to all namespaces, and nothing else.
+pub fn for_everybody(stage: &Stage) {
+    let everybody = [&stage.client, &stage.far];
+    for namespace in ["dev", "qa"] {
+        egress(stage, namespace, "deny");
+    }
+    for from in everybody {
+        comes(stage, from, 403, "egress_denied");
+        let reply = from.curl(&["http://outside.example.test/"]);
+        assert_eq!((reply.status, reply.code()), (403, "egress_denied"), "{reply:?}");
+    }
+    let entry = OPENED.replace("NODE", &stage.outside.address).replace("namespace: dev", "namespace: causeway-system");
+    stage.apply(&entry);
+    for from in everybody {
+        let reply = from.curl(&["http://outside.example.test/"]);
+        assert_eq!((reply.status, reply.header("x-app")), (200, "nginx"), "{reply:?}");
+        assert_eq!(greeting(stage, from), GREETING, "bytes by address");
+        assert_eq!(from.curl(&["http://other.example.test/"]).code(), "egress_denied");
+    }
+    stage.node.kubectl_with_input(&["delete", "-f", "-"], &entry).unwrap();
+    for namespace in ["dev", "qa"] {
+        egress(stage, namespace, "-");
+    }
+    for from in everybody {
+        comes(stage, from, 200, "");
+    }
+}
+
+/// The host has no name in any DNS: clients connect to its address, or say its name, and get the endpoints of the entry.
+pub fn named_endpoints(stage: &Stage) {
+    let (client, address) = (&stage.client, &stage.outside.address);
+    egress(stage, "dev", "deny");
+    comes(stage, client, 403, "egress_denied");
+    let entry = NAMED.replace("NODE", address);
+    stage.apply(&entry);
+    for arguments in [&["http://192.0.2.50/"][..], &["-H", "Host: legacy.example.test", "http://192.0.2.99/"]] {
+        let mut reached = std::collections::BTreeSet::new();
+        until("both endpoints answer", SOON, || {
+            let reply = client.curl(arguments);
+            assert_eq!(reply.status, 200, "{arguments:?}: {reply:?}");
+            reached.insert(reply.header("x-app").to_owned());
+            if reached.len() == 2 { Ok(()) } else { Err(format!("{reached:?}")) }
+        });
+        assert!(reached.contains("nginx") && reached.contains("outside"), "each at its own port: {reached:?}");
+    }
+    let other = client.curl(&["http://192.0.2.51/"]);
+    assert_eq!(other.code(), "egress_denied", "no other address: {other:?}");
+    stage.node.kubectl_with_input(&["delete", "-f", "-"], &entry).unwrap();
     egress(stage, "dev", "-");
     comes(stage, client, 200, "");
 }

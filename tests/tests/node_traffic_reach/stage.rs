@@ -35,6 +35,7 @@ const SERVICES: &[(&str, &str)] = &[
     ("close", "tier: a"),
     ("all", "app: web"),
     ("pool", "tier: a, version: v1"),
+    ("probed", "tier: a, version: v1"),
     ("zoned", ""),
 ];
 

@@ -102,6 +102,31 @@ pub fn preferred(stage: &Stage) {
     stage.reaches(&stage.client, "no preference", "zoned", EVERYBODY);
 }
 
+/// Nobody is ready in the client's zone. Of the two others one is in its region, as the node says, until its label says
+/// otherwise.
+pub fn regions(stage: &Stage) {
+    let [first, second, third, fourth] = HINTED.map(|(app, ready, _)| (app, ready, &[][..]));
+    let away = |(app, _, hints): Listed| (app, false, hints);
+    let label = |pod: &str, region: &str| {
+        let label = format!("topology.kubernetes.io/region{region}");
+        stage.node.kubectl(&["-n", "prod", "label", "pod", &stage.apps[pod].0, &label]).unwrap();
+    };
+    slice(stage, "zoned", &[away(first), away(second), third, fourth]);
+    stage.rule("prod", "zoned", "{loadBalancer: {simple: ROUND_ROBIN, localityLbSetting: {enabled: true}}}");
+    stage.reaches(&stage.client, "one region, another zone", "zoned", &["b-v1", "b-v2"]);
+    label("b-v1", "=away");
+    stage.reaches(&stage.client, "the own region first", "zoned", &["b-v2"]);
+    stage.reaches(&stage.far, "a zone of that name in another region is not the own one", "zoned", &["b-v2"]);
+    slice(stage, "zoned", &[away(first), away(second), third, away(fourth)]);
+    stage.reaches(&stage.client, "then anywhere", "zoned", &["b-v1"]);
+    slice(stage, "zoned", &[first, away(second), third, fourth]);
+    stage.reaches(&stage.client, "the own zone before all", "zoned", &["a-v1"]);
+    label("b-v1", "-");
+    slice(stage, "zoned", &[away(first), away(second), third, fourth]);
+    stage.reaches(&stage.client, "one region again", "zoned", &["b-v1", "b-v2"]);
+    stage.rule("prod", "zoned", "{loadBalancer: {simple: ROUND_ROBIN, localityLbSetting: {enabled: false}}}");
+}
+
 /// The Service's own endpoints, of zone `a`, get their hints from Kubernetes' controller. Those of `b` are added by hand.
 pub fn prefer_close(stage: &Stage) {
     stage.rule("prod", "close", &format!("{{{IN_TURN}}}"));
