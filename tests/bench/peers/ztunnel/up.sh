@@ -34,9 +34,7 @@ policies:
   dryRun: false
   rules: [[[{principals: [!Exact "cluster.local/ns/dev/sa/frontend"]}]]]
 Y
-redirect
-# What came through the mesh is for port 15008, which ztunnel listens on itself.
-ip netns exec "$SERVER_NS" nft delete table ip bench
+redirect # what comes through the mesh is for port 15008 and passes the rules, as in Istio's pods
 ulimit -n "$(ulimit -Hn)"
 node() { # node NAME NAMESPACE ACCOUNT
   start "$1" "$2" "$PROXY_UID" env FAKE_CA=true XDS_ADDRESS= LOCAL_XDS_PATH="$run/workloads.yaml" PROXY_MODE=dedicated \
