@@ -10,7 +10,7 @@ use std::sync::Arc;
 use causeway_mesh::{directory, wire};
 
 use super::progress::{Standing, Stuck};
-use super::view::{Catalogue, Concerns, Looked, Prepared};
+use super::view::{Catalogue, Concerns, Looked, Prepared, Uses};
 use crate::compile::{Client, Parts};
 
 /// Destinations that one proxy may use at once.
@@ -56,6 +56,17 @@ struct Batch {
 struct Held {
     version: u64,
     parts: Parts,
+}
+
+impl Held {
+    fn of(prepared: &Prepared) -> Self {
+        Self { version: prepared.resource.version, parts: Arc::clone(&prepared.parts) }
+    }
+}
+
+/// Backends of a destination whose endpoints its user holds too: what DNS says of one the proxy finds out itself.
+fn listed(destination: &Prepared) -> impl Iterator<Item = &String> {
+    destination.backends().iter().filter(|b| b.dns.is_empty()).map(|b| &b.name)
 }
 
 /// See the module.
@@ -227,8 +238,8 @@ impl Session {
     /// The next batch, None while one is on its way or where the proxy holds what it shall. The first batch of a
     /// stream is sent even if it is empty, so that the proxy knows that it is up to date.
     pub fn next(&mut self, catalogue: &impl Catalogue) -> Option<wire::Update> {
-        if self.rests(catalogue) {
-            return None;
+        if let Some(few) = self.few(catalogue) {
+            return self.next_of(few, catalogue.serial());
         }
         let wanted = self.wanted(catalogue);
         self.look(catalogue, &wanted);
@@ -252,9 +263,13 @@ impl Session {
             (self.confirmed, self.before) = (self.seen, Arc::clone(&self.concerns));
             return None;
         }
+        Some(self.batch(&due, removed))
+    }
+
+    /// Puts a batch on its way.
+    fn batch(&mut self, due: &[Arc<Prepared>], removed: Vec<String>) -> wire::Update {
         self.nonce += 1;
-        let held = |p: &Arc<Prepared>| Held { version: p.resource.version, parts: Arc::clone(&p.parts) };
-        let upserts: Vec<_> = due.iter().map(|p| (p.resource.name.clone(), held(p))).collect();
+        let upserts: Vec<_> = due.iter().map(|p| (p.resource.name.clone(), Held::of(p))).collect();
         let digest = self.digest_after(&upserts, &removed);
         self.in_flight = Some(Batch {
             nonce: self.nonce,
@@ -264,24 +279,58 @@ impl Session {
             concerns: Arc::clone(&self.concerns),
         });
         let resources = due.iter().map(|p| p.resource.clone()).collect();
-        Some(wire::Update { nonce: self.nonce, resources, removed, digest })
+        wire::Update { nonce: self.nonce, resources, removed, digest }
     }
 
-    /// Whether the proxy has everything, and nothing that it uses is touched by this configuration; that is then in force
-    /// there without a batch.
-    fn rests(&mut self, catalogue: &impl Catalogue) -> bool {
+    /// Where the proxy has everything and this configuration touches only answers that stay what they are about: these answers
+    /// as they are now, with their places. None where everything has to be looked at.
+    fn few(&self, catalogue: &impl Catalogue) -> Option<Vec<(usize, Arc<Prepared>)>> {
         let has_all = self.nonce > 0
             && self.in_flight.is_none()
             && self.refused.is_empty()
             && self.stuck.is_empty()
             && self.confirmed == self.seen;
-        let Some(looked) = self.looked.as_mut().filter(|_| has_all) else { return false };
-        if !catalogue.is_untouched(&self.client, looked) {
-            return false;
+        let looked = self.looked.as_ref().filter(|_| has_all)?;
+        let again = |place: usize| {
+            let last = looked.rest.get(place)?;
+            let now = match last.resource.name.split_once('/')? {
+                ("destination", text) => catalogue.destination(&self.client, text),
+                (_, backend) => catalogue.endpoints(backend),
+            };
+            // Other backends are other endpoints to hold; other parts are other concerns.
+            let is_alike = last.parts == now.parts && listed(last).eq(listed(&now));
+            is_alike.then_some((place, now))
+        };
+        catalogue.touched(&self.client, looked)?.into_iter().map(again).collect()
+    }
+
+    /// As [`Session::next`] where all but `few` is as it was; without a batch where the proxy holds these too.
+    fn next_of(&mut self, few: Vec<(usize, Arc<Prepared>)>, serial: u64) -> Option<wire::Update> {
+        let looked = self.looked.as_mut()?;
+        looked.serial = serial;
+        self.seen = serial;
+        let (mut due, mut uses_others) = (Vec::new(), false);
+        for (place, now) in &few {
+            let is_other = |held: &&mut Held| held.version != now.resource.version;
+            let name = &now.resource.name;
+            match self.held.get_mut(name).filter(|held| !is_other(held)) {
+                Some(held) => held.parts = Arc::clone(&now.parts),
+                None => due.push(Arc::clone(now)),
+            }
+            if let Some(wanted) = self.wanted.get_mut(name) {
+                *wanted = Held::of(now);
+            }
+            uses_others |= looked.rest[*place].uses != now.uses;
+            looked.rest[*place] = Arc::clone(now);
         }
-        looked.serial = catalogue.serial();
-        (self.seen, self.confirmed) = (looked.serial, looked.serial);
-        true
+        if uses_others {
+            looked.uses = Uses::of(&looked.rest);
+        }
+        if due.is_empty() {
+            (self.confirmed, self.before) = (self.seen, Arc::clone(&self.concerns));
+            return None;
+        }
+        Some(self.batch(&due, Vec::new()))
     }
 
     /// Notes what the proxy shall hold from now on.
@@ -289,10 +338,7 @@ impl Session {
         self.seen = catalogue.serial();
         let concerns: Concerns = wanted.values().flat_map(|p| p.parts.iter().cloned()).collect();
         self.concerns = catalogue.shared(concerns);
-        self.wanted = wanted
-            .iter()
-            .map(|(name, p)| (name.clone(), Held { version: p.resource.version, parts: Arc::clone(&p.parts) }))
-            .collect();
+        self.wanted = wanted.iter().map(|(name, p)| (name.clone(), Held::of(p))).collect();
         for (name, wanted) in &self.wanted {
             // The same content may have come about in another way.
             if let Some(held) = self.held.get_mut(name).filter(|h| h.version == wanted.version) {
@@ -316,12 +362,15 @@ impl Session {
     }
 
     fn digest_after(&self, upserts: &[(String, Held)], removed: &[String]) -> u64 {
-        let mut after: BTreeMap<&str, u64> = self.held.iter().map(|(n, h)| (n.as_str(), h.version)).collect();
-        for name in removed {
-            after.remove(name.as_str());
+        // A sum, so that what goes is subtracted.
+        let of = |name: &str, version: u64| directory::digest(std::iter::once((name, version)));
+        let mut digest = directory::digest(self.held.iter().map(|(n, h)| (n.as_str(), h.version)));
+        for name in removed.iter().chain(upserts.iter().map(|(name, _)| name)) {
+            if let Some(held) = self.held.get(name) {
+                digest = digest.wrapping_sub(of(name, held.version));
+            }
         }
-        after.extend(upserts.iter().map(|(n, h)| (n.as_str(), h.version)));
-        directory::digest(after.into_iter())
+        upserts.iter().fold(digest, |digest, (name, held)| digest.wrapping_add(of(name, held.version)))
     }
 
     /// Everything that the proxy shall hold.
@@ -335,15 +384,14 @@ impl Session {
         let mut backends = BTreeSet::new();
         for text in texts {
             let destination = catalogue.destination(&self.client, text);
-            // What DNS says of a backend the proxy finds out itself.
-            let listed = destination.backends().iter().filter(|b| b.dns.is_empty());
-            backends.extend(listed.map(|b| b.name.clone()));
+            backends.extend(listed(&destination).cloned());
             put(destination);
         }
         for backend in backends {
             put(catalogue.endpoints(&backend));
         }
-        let looked = Looked { serial: catalogue.serial(), workload, trust, prefetch, rest };
+        let uses = Uses::of(&rest);
+        let looked = Looked { serial: catalogue.serial(), workload, trust, prefetch, rest, uses };
         let all = [&looked.workload, &looked.trust].into_iter().chain(&looked.rest);
         let all = all.map(|p| (p.resource.name.clone(), Arc::clone(p))).collect();
         self.looked = Some(looked);

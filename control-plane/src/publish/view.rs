@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use causeway_mesh::{directory, wire};
 use prost::Message as _;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::compile::{Client, Model, Parts, Touched};
 use crate::source::Key;
@@ -20,8 +21,16 @@ pub struct Prepared {
     pub resource: wire::Resource,
     /// Resources of the user's API that took part in it.
     pub parts: Parts,
-    /// The Services that it depends on, `(namespace, name)`; None where it may depend on anything.
-    pub uses: Option<Vec<(String, String)>>,
+    /// The Services that it depends on; None where it may depend on anything.
+    pub uses: Option<Box<[Mark]>>,
+}
+
+/// Stands for a Service, in less room than its name. Two may have the same: then too much is taken for touched.
+pub type Mark = u64;
+
+/// The mark of a Service, `(namespace, name)`.
+fn mark((namespace, name): &(String, String)) -> Mark {
+    xxh3_64_with_seed(name.as_bytes(), xxh3_64(namespace.as_bytes()))
 }
 
 impl Prepared {
@@ -36,12 +45,12 @@ impl Prepared {
 
     /// It depends on these Services alone.
     fn using(self, uses: Option<Vec<(String, String)>>) -> Self {
-        Self { uses, ..self }
+        Self { uses: uses.map(|all| all.iter().map(mark).collect()), ..self }
     }
 
     /// Whether nothing that it depends on was touched.
-    fn is_untouched(&self, touched: &Touched) -> bool {
-        self.uses.as_ref().is_some_and(|uses| !uses.iter().any(|service| touched.services.contains(service)))
+    fn is_untouched(&self, touched: &HashSet<Mark>) -> bool {
+        self.uses.as_ref().is_some_and(|uses| !uses.iter().any(|service| touched.contains(service)))
     }
 
     /// Backends that it names, if it is a destination.
@@ -69,9 +78,10 @@ pub trait Catalogue {
     fn prefetch(&self, client: &Client) -> Arc<[String]>;
     /// The same set, shared with all who have an equal one.
     fn shared(&self, concerns: Concerns) -> Arc<Concerns>;
-    /// Whether a client that has `looked` would find the same again. May say no without need.
-    fn is_untouched(&self, _client: &Client, _looked: &Looked) -> bool {
-        false
+    /// Which of the destinations and endpoints that a client found as it `looked` it may find otherwise now, as places in
+    /// [`Looked::rest`]; None: anything may be otherwise. May say too much.
+    fn touched(&self, _client: &Client, _looked: &Looked) -> Option<Vec<usize>> {
+        None
     }
 }
 
@@ -88,6 +98,44 @@ pub struct Looked {
     pub prefetch: Arc<[String]>,
     /// Destinations and endpoints.
     pub rest: Vec<Arc<Prepared>>,
+    /// What each of these depends on.
+    pub uses: Uses,
+}
+
+/// Which of several answers depend on which Services.
+#[derive(Clone, Debug, Default)]
+pub struct Uses {
+    /// A Service, and the place of an answer that depends on it; sorted.
+    by_service: Vec<(Mark, u32)>,
+    /// Places of answers that may depend on anything.
+    on_anything: Vec<u32>,
+}
+
+impl Uses {
+    /// Of these answers.
+    pub fn of(answers: &[Arc<Prepared>]) -> Self {
+        let mut all = Self::default();
+        for (place, answer) in (0..).zip(answers) {
+            match &answer.uses {
+                Some(services) => all.by_service.extend(services.iter().map(|service| (*service, place))),
+                None => all.on_anything.push(place),
+            }
+        }
+        all.by_service.sort_unstable();
+        all.by_service.shrink_to_fit();
+        all
+    }
+
+    /// Places of the answers that depend on any of `services`, sorted.
+    fn touched(&self, services: &HashSet<Mark>) -> Vec<usize> {
+        let of = |service: Mark| {
+            let first = self.by_service.partition_point(|(s, _)| *s < service);
+            self.by_service[first..].iter().take_while(move |(s, _)| *s == service).map(|(_, place)| *place)
+        };
+        let places: BTreeSet<u32> =
+            services.iter().copied().flat_map(of).chain(self.on_anything.iter().copied()).collect();
+        places.into_iter().map(|place| place as usize).collect()
+    }
 }
 
 /// What is in force of a resource, and since which [`Catalogue::serial`].
@@ -117,8 +165,17 @@ pub struct View {
     prefetched: RwLock<HashMap<String, Arc<[String]>>>,
     shared: RwLock<HashSet<Arc<Concerns>>>,
     prepared_trust: Arc<Prepared>,
-    /// Serial of the configuration before, and what differs from it; None: anything may.
-    change: Option<(u64, Touched)>,
+    /// What differs from the configuration before; None: anything may.
+    change: Option<Change>,
+}
+
+/// What differs between one configuration and the one before.
+#[derive(Debug)]
+struct Change {
+    /// Serial of the one before.
+    from: u64,
+    services: HashSet<Mark>,
+    touched: Touched,
 }
 
 impl View {
@@ -155,27 +212,31 @@ impl View {
                 false => self.model.touched(&before.model).cloned(),
             };
             if let Some(touched) = touched {
-                self.take_over(before, &touched);
-                self.change = Some((before.serial, touched));
+                let change =
+                    Change { from: before.serial, services: touched.services.iter().map(mark).collect(), touched };
+                self.take_over(before, &change);
+                self.change = Some(change);
             }
         }
         self
     }
 
-    /// Keeps the answers that were not touched and that somebody still uses.
-    fn take_over(&mut self, before: &Self, touched: &Touched) {
-        // One count is that of `before` itself.
-        let is_kept = |(_, p): &(&String, &Arc<Prepared>)| p.is_untouched(touched) && Arc::strong_count(p) > 1;
-        let kept = |all: &RwLock<HashMap<String, Arc<Prepared>>>| {
-            let all = all.read().unwrap_or_else(PoisonError::into_inner);
-            RwLock::new(all.iter().filter(is_kept).map(|(k, p)| (k.clone(), Arc::clone(p))).collect())
-        };
-        (self.destinations, self.endpoints) = (kept(&before.destinations), kept(&before.endpoints));
-        let all = before.prefetched.read().unwrap_or_else(PoisonError::into_inner);
-        let is_same = |(namespace, _): &(&String, &Arc<[String]>)| !touched.namespaces.contains(*namespace);
-        self.prefetched = RwLock::new(all.iter().filter(is_same).map(|(k, p)| (k.clone(), Arc::clone(p))).collect());
-        let all = before.shared.read().unwrap_or_else(PoisonError::into_inner);
-        self.shared = RwLock::new(all.iter().filter(|c| Arc::strong_count(c) > 1).cloned().collect());
+    /// Takes the answers that were not touched and that somebody still uses. They are taken away from `before`: who still looks
+    /// at that finds the same there by asking its model again.
+    fn take_over(&mut self, before: &Self, change: &Change) {
+        // One count is that of the map itself.
+        let is_kept = |p: &Arc<Prepared>| Arc::strong_count(p) > 1 && p.is_untouched(&change.services);
+        for (own, last) in [(&mut self.destinations, &before.destinations), (&mut self.endpoints, &before.endpoints)] {
+            let mut all = taken(last);
+            all.retain(|_, p| is_kept(p));
+            *own = RwLock::new(all);
+        }
+        let mut all = taken(&before.prefetched);
+        all.retain(|namespace, _| !change.touched.namespaces.contains(namespace));
+        self.prefetched = RwLock::new(all);
+        let mut all = taken(&before.shared);
+        all.retain(|c| Arc::strong_count(c) > 1);
+        self.shared = RwLock::new(all);
     }
 
     /// What is in force of each resource of the user's API, and since when.
@@ -204,6 +265,10 @@ fn since<'a>(versions: impl Iterator<Item = (&'a Arc<Key>, u64)>, before: Option
         known.copied().unwrap_or(Came { version, serial })
     };
     versions.map(|(key, version)| (Arc::clone(key), came(key, version))).collect()
+}
+
+fn taken<T: Default>(from: &RwLock<T>) -> T {
+    std::mem::take(&mut *from.write().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// What is kept under `key`, made and kept where it is not there.
@@ -265,18 +330,14 @@ impl Catalogue for View {
         made
     }
 
-    fn is_untouched(&self, client: &Client, looked: &Looked) -> bool {
-        let Some((_, touched)) = self.change.as_ref().filter(|(before, _)| *before == looked.serial) else {
-            return false;
-        };
+    fn touched(&self, client: &Client, looked: &Looked) -> Option<Vec<usize>> {
+        let Change { services, touched, .. } = self.change.as_ref().filter(|change| change.from == looked.serial)?;
         let is_workload_same =
             || !touched.workloads || !self.model.looks_at_pods() && *self.workload(client) == *looked.workload;
         let is_prefetch_same =
             || !touched.namespaces.contains(&client.namespace) || self.prefetch(client) == looked.prefetch;
-        looked.rest.iter().all(|p| p.is_untouched(touched))
-            && *self.prepared_trust == *looked.trust
-            && is_prefetch_same()
-            && is_workload_same()
+        let is_rest_all = *self.prepared_trust == *looked.trust && is_prefetch_same() && is_workload_same();
+        is_rest_all.then(|| looked.uses.touched(services))
     }
 }
 

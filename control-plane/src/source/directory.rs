@@ -1,31 +1,25 @@
-//! A directory of YAML as the source: the very same files that `kubectl apply` takes, polled by content.
+//! A directory of YAML as the source: the very same files that `kubectl apply` takes, compared by content.
 //!
 //! A file that breaks keeps its last good resources; a directory that vanishes keeps everything. Only a file that is
 //! really gone, or no longer holds a resource, removes it.
 
+mod ears;
+mod file;
 mod files;
+mod watch;
 
-use super::read::{Outcome, items, object};
-use super::resource::{Key, Origin, Resource};
-use super::{Event, yaml};
+use super::Event;
+use super::resource::{Key, Resource};
+use crate::clock;
 use crate::problem::{Problem, Severity};
-use std::collections::BTreeMap;
+use ears::{Ears, Fate, Heard};
+use file::File;
+use files::Stamp;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-use tokio::sync::mpsc;
-use xxhash_rust::xxh3::xxh3_64;
+use std::sync::Arc;
 
-/// How often a directory is looked at in which nothing happens.
-const PERIOD: Duration = Duration::from_secs(1);
-/// When a change was seen: how soon to look again whether it is complete. A file is taken when two looks agree, since
-/// half a file may be valid YAML.
-const SETTLE: Duration = Duration::from_millis(50);
-/// Whoever changes something mostly changes more: so many looks after a change are as soon as that.
-const LIVELY: u32 = 60;
-
-/// So many of the quick looks are for one that reads every file: the others pass over those that look as when they were
-/// read.
-const QUICK: u32 = 20;
+pub use watch::watch;
 
 /// What one reading of files yields.
 #[derive(Clone, Debug, Default)]
@@ -56,89 +50,66 @@ pub fn read(path: &Path) -> Reading {
     reading
 }
 
-/// Sends what the directory holds, then what changes in it, until `events` is closed.
-pub async fn watch(root: PathBuf, events: mpsc::Sender<Vec<Event>>) {
-    let mut directory = Directory::new(root);
-    let mut first = true;
-    let mut synced = false;
-    let mut told = Vec::new();
-    let (mut lively, mut quick) = (0, 0);
-    loop {
-        let settled = if first { Settled::AtOnce } else { Settled::Twice };
-        let looked = tokio::task::spawn_blocking(move || {
-            let events = directory.look(settled, quick == 0);
-            (directory, events)
-        });
-        let (back, mut batch) = match looked.await {
-            Ok(looked) => looked,
-            Err(error) => {
-                tracing::error!(%error, "reading the directory failed; the last good state is kept");
-                return events.closed().await;
-            }
-        };
-        directory = back;
-        first = false;
-        if !synced {
-            let hidden = directory.hidden_policies();
-            if hidden.is_empty() {
-                batch.push(Event::Synced);
-                synced = true;
-            } else if hidden != told {
-                for problem in &hidden {
-                    tracing::error!("nothing is served: this file may hold a policy and was never read: {problem}");
-                }
-                told = hidden;
-            }
-        }
-        lively = if batch.is_empty() { u32::saturating_sub(lively, 1) } else { LIVELY };
-        if !batch.is_empty() && events.send(batch).await.is_err() {
-            return;
-        }
-        let is_quick = directory.is_settling() || lively > 0;
-        quick = if is_quick { (quick + 1) % QUICK } else { 0 };
-        let pause = if is_quick { SETTLE } else { PERIOD };
-        tokio::select! {
-            () = events.closed() => return,
-            () = tokio::time::sleep(pause) => {}
-        }
-    }
-}
-
 /// When the content of a changed file is believed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Settled {
     AtOnce,
+    /// When two looks agree, since half a file may be valid YAML; at once where it was moved into its place.
     Twice,
 }
 
 /// What is known of a directory.
 struct Directory {
     root: PathBuf,
-    files: BTreeMap<PathBuf, File>,
-    /// What was sent, with the file and the content that it came from.
-    sent: BTreeMap<Key, (PathBuf, u64)>,
+    /// None: it is only looked at.
+    ears: Option<Ears>,
+    /// What happened and was not looked at yet.
+    heard: Heard,
+    files: BTreeMap<Arc<Path>, File>,
+    resources: BTreeMap<Key, Known>,
+    /// Files whose content is not believed yet.
+    settling: BTreeSet<Arc<Path>>,
+    /// Files that were changed so lately that the next change may not show from outside.
+    fresh: BTreeSet<Arc<Path>>,
+    /// Resources that stand in more than one place.
+    doubles: usize,
+    /// What is wrong with the directory itself.
+    problems: Vec<Problem>,
     reported: Vec<Problem>,
 }
 
-/// The last good state of a file, and what is wrong with it now.
+/// What is known of one resource.
 #[derive(Default)]
-struct File {
-    /// Hash of the content that `objects` come from.
-    hash: Option<u64>,
-    /// Hash seen by the last look, not yet believed.
-    pending: Option<u64>,
-    /// How it looked when it was read last.
-    stamp: Option<files::Stamp>,
-    objects: Vec<(Key, Option<Resource>, Vec<Problem>)>,
-    /// Of the file as a whole, notes on what was passed over included.
-    problems: Vec<Problem>,
-    /// It was never read and names a kind of policy: what it forbids is not known.
-    hides_policy: bool,
+struct Known {
+    /// What was sent: the file, and [`File::taken`].
+    sent: Option<(Arc<Path>, u64)>,
+    /// Every file that holds it, sorted; the first is used.
+    holders: Vec<Arc<Path>>,
+}
+
+/// What a look has found out.
+#[derive(Default)]
+struct Findings {
+    /// Resources that stand elsewhere, or otherwise, than before.
+    keys: BTreeSet<Key>,
+    /// Whether a file has changed at all.
+    is_new: bool,
 }
 
 impl Directory {
     fn new(root: PathBuf) -> Self {
-        Self { root, files: BTreeMap::new(), sent: BTreeMap::new(), reported: Vec::new() }
+        Self {
+            root,
+            ears: None,
+            heard: Heard::default(),
+            files: BTreeMap::new(),
+            resources: BTreeMap::new(),
+            settling: BTreeSet::new(),
+            fresh: BTreeSet::new(),
+            doubles: 0,
+            problems: Vec::new(),
+            reported: Vec::new(),
+        }
     }
 
     /// What is wrong with files that name a policy and have no last good state. To serve without them would let in what
@@ -148,40 +119,139 @@ impl Directory {
     }
 
     fn is_settling(&self) -> bool {
-        self.files.values().any(|f| f.pending.is_some())
+        !self.settling.is_empty()
     }
 
-    /// Looks once and returns what differs from what was returned before.
+    fn listen(&mut self) {
+        if let Some(ears) = &mut self.ears {
+            let Heard { files, anything } = ears.drain();
+            self.heard.files.extend(files);
+            self.heard.anything |= anything;
+        }
+    }
+
+    /// Looks at everything once and returns what differs from what was returned before.
     ///
     /// Not `thorough`, it reads only files that look otherwise than when they were read.
     fn look(&mut self, settled: Settled, thorough: bool) -> Vec<Event> {
-        let mut reports = Vec::new();
-        match files::list(&self.root) {
-            Err(error) => reports.push(self.whole("unreadable_directory", format!("it cannot be read: {error}"))),
-            Ok(paths) if paths.is_empty() && !self.files.is_empty() => {
+        self.listen();
+        let heard = std::mem::take(&mut self.heard);
+        let mut found = Findings::default();
+        let problems = match files::list(&self.root) {
+            Err(error) => vec![self.whole("unreadable_directory", format!("it cannot be read: {error}"))],
+            Ok(listing) if listing.files.is_empty() && !self.files.is_empty() => {
                 let message = "every file in it is gone; the last good state is kept".to_owned();
-                reports.push(self.whole("empty_directory", message));
+                vec![self.whole("empty_directory", message)]
             }
-            Ok(paths) => {
-                if paths.is_empty() {
-                    let mut problem =
-                        self.whole("empty_directory", "it holds no *.yaml, *.yml or *.json file".to_owned());
-                    problem.severity = Severity::Warning;
-                    reports.push(problem);
+            Ok(listing) => {
+                if self.ears.as_mut().is_some_and(|ears| ears.cover(&listing.directories)) {
+                    // What happened before it was covered was not heard.
+                    self.heard.anything = true;
                 }
-                self.files.retain(|path, _| paths.contains(path));
-                for path in paths {
-                    let file = self.files.entry(path.clone()).or_default();
-                    // Before the content: what changes in between is then seen as a change.
-                    let stamp = files::stamp(&path);
-                    if thorough || !file.is_as(stamp.as_ref()) {
-                        file.update(&path, files::content(&path), settled);
-                        file.stamp = stamp;
+                let is_gone = |path: &&Arc<Path>| !listing.files.contains_key(&***path);
+                let gone: Vec<Arc<Path>> = self.files.keys().filter(is_gone).cloned().collect();
+                gone.iter().for_each(|path| self.drop_file(path, &mut found));
+                for (path, stamp) in &listing.files {
+                    let fate = heard.files.get(path).copied();
+                    let is_open = |path: &Arc<Path>| self.settling.contains(path) || self.fresh.contains(path);
+                    let known =
+                        self.files.get_key_value(&**path).filter(|(_, file)| file.stamp.as_ref() == Some(stamp));
+                    if thorough || fate.is_some() || known.is_none_or(|(path, _)| is_open(path)) {
+                        self.read(path, stamp, fate, settled, &mut found);
                     }
                 }
+                if listing.files.is_empty() {
+                    let message = "it holds no *.yaml, *.yml or *.json file".to_owned();
+                    let mut problem = self.whole("empty_directory", message);
+                    problem.severity = Severity::Warning;
+                    vec![problem]
+                } else {
+                    Vec::new()
+                }
+            }
+        };
+        found.is_new |= problems != self.problems;
+        self.problems = problems;
+        self.difference(found)
+    }
+
+    /// As [`Directory::look`], at what was heard of alone, where that is enough.
+    fn look_where_heard(&mut self) -> Vec<Event> {
+        self.listen();
+        let needs_all = |(path, fate): (&PathBuf, &Fate)| match (self.files.contains_key(&**path), fate) {
+            (is_known, Fate::Gone) => is_known,
+            (true, _) => false,
+            // A link to a directory is no directory to the kernel.
+            (false, _) => files::is_resource_file(path) || path.is_dir(),
+        };
+        if self.heard.anything || self.heard.files.iter().any(needs_all) {
+            return self.look(Settled::Twice, false);
+        }
+        let heard = std::mem::take(&mut self.heard).files;
+        let settling: Vec<Arc<Path>> = self.settling.iter().cloned().collect();
+        let known = heard.iter().filter(|(path, _)| self.files.contains_key(&***path));
+        let mut paths: BTreeMap<&Path, Option<Fate>> = settling.iter().map(|path| (&**path, None)).collect();
+        paths.extend(known.map(|(path, fate)| (&**path, Some(*fate))));
+        let mut found = Findings::default();
+        for (path, fate) in paths {
+            match files::stamp(path) {
+                Some(stamp) => self.read(path, &stamp, fate, Settled::Twice, &mut found),
+                // The next look finds it gone.
+                None => self.heard.anything = true,
             }
         }
-        self.difference(reports)
+        self.difference(found)
+    }
+
+    /// Reads one file and notes in `found` what that changes.
+    fn read(&mut self, path: &Path, stamp: &Stamp, fate: Option<Fate>, settled: Settled, found: &mut Findings) {
+        let content = files::content(path);
+        let is_unreadable = content.is_err();
+        let mut is_whole = || {
+            self.listen();
+            fate == Some(Fate::Moved) && !self.heard.anything && !self.heard.files.contains_key(path)
+        };
+        let settled = if settled == Settled::AtOnce || is_whole() { Settled::AtOnce } else { Settled::Twice };
+        let path: Arc<Path> = match self.files.get_key_value(path) {
+            Some((path, _)) => Arc::clone(path),
+            None => path.into(),
+        };
+        let file = self.files.entry(Arc::clone(&path)).or_default();
+        let (last, objects) = (file.content(), file.update(&path, content, settled));
+        file.stamp = Some(stamp.clone());
+        found.is_new |= last != file.content();
+        put(&mut self.settling, &path, file.is_settling());
+        put(&mut self.fresh, &path, is_unreadable || !stamp.is_telling(clock::unix_now()));
+        if let Some(before) = objects {
+            before.iter().for_each(|key| self.lose(key, &path));
+            found.keys.extend(before);
+            let now: Vec<Key> = self.files.get(&path).iter().flat_map(|f| f.keys()).cloned().collect();
+            now.iter().for_each(|key| self.gain(key, &path));
+            found.keys.extend(now);
+        }
+    }
+
+    fn drop_file(&mut self, path: &Arc<Path>, found: &mut Findings) {
+        self.settling.remove(path);
+        self.fresh.remove(path);
+        let Some(file) = self.files.remove(path) else { return };
+        file.keys().for_each(|key| self.lose(key, path));
+        found.keys.extend(file.keys().cloned());
+        found.is_new = true;
+    }
+
+    fn gain(&mut self, key: &Key, path: &Arc<Path>) {
+        let holders = &mut self.resources.entry(key.clone()).or_default().holders;
+        holders.insert(holders.partition_point(|p| p <= path), Arc::clone(path));
+        self.doubles += usize::from(holders.len() == 2);
+    }
+
+    fn lose(&mut self, key: &Key, path: &Arc<Path>) {
+        let Some(Known { holders, .. }) = self.resources.get_mut(key) else { return };
+        if let Some(at) = holders.iter().position(|p| p == path) {
+            holders.remove(at);
+            self.doubles -= usize::from(holders.len() == 1);
+        }
     }
 
     fn whole(&self, code: &'static str, message: String) -> Problem {
@@ -197,33 +267,67 @@ impl Directory {
         }
     }
 
-    fn difference(&mut self, mut reports: Vec<Problem>) -> Vec<Event> {
-        let mut events = Vec::new();
-        let mut now: BTreeMap<Key, (PathBuf, u64)> = BTreeMap::new();
-        for (path, file) in &self.files {
-            reports.extend(file.problems.iter().cloned());
-            for (key, resource, problems) in &file.objects {
-                if let Some((first, _)) = now.get(key) {
-                    reports.push(duplicate(path, key, resource.as_ref(), problems, first));
-                    continue;
+    /// What differs from what was sent.
+    fn difference(&mut self, found: Findings) -> Vec<Event> {
+        let (mut events, mut gone) = (Vec::new(), Vec::new());
+        let mut places: HashMap<Arc<Path>, HashMap<&Key, usize>> = HashMap::new();
+        for key in found.keys {
+            let Some(known) = self.resources.get_mut(&key) else { continue };
+            let Some((path, file)) = known.holders.first().and_then(|path| self.files.get_key_value(path)) else {
+                if self.resources.remove(&key).is_some_and(|known| known.sent.is_some()) {
+                    gone.push(Event::Delete(key));
                 }
-                let state = (path.clone(), file.hash.unwrap_or_default());
-                if self.sent.get(key) != Some(&state) {
-                    events.push(match resource.clone() {
-                        Some(resource) => Event::Upsert { resource, problems: problems.clone() },
-                        None => Event::Refused { key: key.clone(), generation: 0, problems: problems.clone() },
-                    });
-                }
-                now.insert(key.clone(), state);
+                continue;
+            };
+            let state = Some((Arc::clone(path), file.taken));
+            if known.sent == state {
+                continue;
+            }
+            known.sent = state;
+            let places = places.entry(Arc::clone(path)).or_insert_with(|| file.places());
+            let object = places.get(&key).and_then(|at| file.objects.get(*at));
+            events.extend(object.map(|(key, resource, problems)| match resource.clone() {
+                Some(resource) => Event::Upsert { resource, problems: problems.clone() },
+                None => Event::Refused { key: key.clone(), generation: 0, problems: problems.clone() },
+            }));
+        }
+        drop(places);
+        events.extend(gone);
+        if found.is_new {
+            let reports = self.reports();
+            if reports != self.reported {
+                self.reported.clone_from(&reports);
+                events.push(Event::Report(reports));
             }
         }
-        events.extend(self.sent.keys().filter(|k| !now.contains_key(k)).cloned().map(Event::Delete));
-        self.sent = now;
-        if reports != self.reported {
-            self.reported.clone_from(&reports);
-            events.push(Event::Report(reports));
-        }
         events
+    }
+
+    /// What is wrong with the directory, with whole files, and with resources that stand in more than one place.
+    fn reports(&self) -> Vec<Problem> {
+        let mut reports = self.problems.clone();
+        let mut seen: HashMap<&Key, &Path> = HashMap::new();
+        for (path, file) in &self.files {
+            reports.extend(file.problems.iter().cloned());
+            if self.doubles == 0 {
+                continue;
+            }
+            for (key, resource, problems) in &file.objects {
+                match seen.get(key) {
+                    Some(first) => reports.push(duplicate(path, key, resource.as_ref(), problems, first)),
+                    None => drop(seen.insert(key, path)),
+                }
+            }
+        }
+        reports
+    }
+}
+
+fn put(set: &mut BTreeSet<Arc<Path>>, path: &Arc<Path>, is_in: bool) {
+    if is_in {
+        set.insert(Arc::clone(path));
+    } else {
+        set.remove(path);
     }
 }
 
@@ -239,99 +343,6 @@ fn duplicate(path: &Path, key: &Key, resource: Option<&Resource>, problems: &[Pr
         message: format!("it stands in {} too, which comes first and is used", first.display()),
         advice: "Remove one of the two.".to_owned(),
     }
-}
-
-impl File {
-    /// Whether its content is believed and it still looks as when that was read.
-    fn is_as(&self, stamp: Option<&files::Stamp>) -> bool {
-        self.pending.is_none() && stamp.is_some() && self.stamp.as_ref() == stamp
-    }
-
-    fn update(&mut self, path: &Path, content: Result<String, String>, settled: Settled) {
-        let file = path.display().to_string();
-        let broken = |line, message| Problem {
-            file: file.clone(),
-            line,
-            severity: Severity::Error,
-            code: "broken_file",
-            resource: String::new(),
-            field: String::new(),
-            message,
-            advice: "Correct it; until then the last good resources of this file stay in force.".to_owned(),
-        };
-        let text = match content {
-            Ok(text) => text,
-            Err(message) => {
-                // Forget the hash, so that the file is read anew when it is readable again.
-                (self.pending, self.hash) = (None, self.hash.map(|h| !h));
-                self.problems = vec![broken(0, message)];
-                return;
-            }
-        };
-        let hash = xxh3_64(text.as_bytes());
-        if self.hash == Some(hash) {
-            self.pending = None;
-            return;
-        }
-        if settled == Settled::Twice && self.pending != Some(hash) {
-            self.pending = Some(hash);
-            return;
-        }
-        (self.pending, self.hash) = (None, Some(hash));
-        match yaml::documents(&text) {
-            Err(error) => {
-                self.problems = vec![broken(error.line, error.message)];
-                let names_policy = ["AuthorizationPolicy", "PeerAuthentication"].iter().any(|kind| text.contains(kind));
-                self.hides_policy = self.objects.is_empty() && names_policy;
-            }
-            Ok(documents) => {
-                self.hides_policy = false;
-                self.replace(&file, documents);
-            }
-        }
-    }
-
-    fn replace(&mut self, file: &str, documents: Vec<yaml::Document>) {
-        let mut last_good: BTreeMap<Key, Resource> = BTreeMap::new();
-        for (key, resource, _) in self.objects.drain(..) {
-            if let Some(resource) = resource {
-                last_good.entry(key).or_insert(resource);
-            }
-        }
-        self.problems.clear();
-        for document in documents {
-            for (path, value) in items(document.value) {
-                let origin = Origin {
-                    file: file.to_owned(),
-                    line: document.lines.get(&path).copied().unwrap_or(document.line),
-                    lines: below(&document.lines, &path),
-                };
-                match object(&value, &origin) {
-                    Outcome::Usable(resource, problems) => {
-                        self.objects.push((resource.meta().key.clone(), Some(resource), problems));
-                    }
-                    Outcome::Refused(key, problems, closed) => {
-                        let kept = last_good.get(&key).cloned().or(closed);
-                        self.objects.push((key, kept, problems));
-                    }
-                    Outcome::Passed(problem) => self.problems.push(problem),
-                }
-            }
-        }
-    }
-}
-
-/// The lines of the fields below `path`, by their path from there.
-fn below(lines: &BTreeMap<String, u32>, path: &str) -> BTreeMap<String, u32> {
-    if path.is_empty() {
-        return lines.clone();
-    }
-    let prefix = format!("{path}.");
-    lines
-        .range(prefix.clone()..)
-        .take_while(|(k, _)| k.starts_with(&prefix))
-        .map(|(k, line)| (k[prefix.len()..].to_owned(), *line))
-        .collect()
 }
 
 #[cfg(test)]

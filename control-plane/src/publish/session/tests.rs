@@ -54,16 +54,17 @@ impl Catalogue for Facts {
     fn shared(&self, concerns: Concerns) -> Arc<Concerns> {
         Arc::new(concerns)
     }
-    fn is_untouched(&self, client: &Client, looked: &Looked) -> bool {
-        let again = |p: &Arc<Prepared>| match p.resource.name.split_once('/') {
+    fn touched(&self, client: &Client, looked: &Looked) -> Option<Vec<usize>> {
+        let again = |p: &Prepared| match p.resource.name.split_once('/') {
             Some(("destination", text)) => self.destination(client, text),
             Some((_, backend)) => self.endpoints(backend),
-            None => Arc::clone(p),
+            None => unreachable!("the rest is destinations and endpoints"),
         };
-        self.workload(client) == looked.workload
+        let is_same = self.workload(client) == looked.workload
             && self.trust() == looked.trust
-            && self.prefetch(client) == looked.prefetch
-            && looked.rest.iter().all(|p| again(p) == *p)
+            && self.prefetch(client) == looked.prefetch;
+        let rest = looked.rest.iter().enumerate();
+        is_same.then(|| rest.filter(|(_, p)| again(p) != **p).map(|(place, _)| place).collect())
     }
 }
 

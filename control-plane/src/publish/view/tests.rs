@@ -137,10 +137,14 @@ fn a_weight_leaves_every_other_answer_as_it_was() {
                  spec: {hosts: [s7.prod], http: [{timeout: 3s, route: [{destination: {host: s7.prod}}]}]}\n";
     put(&mut resources, route);
     let second = crate::compile::compile_after(Some(&first), &Arc::new(resources), &settings);
+    let all = |view: &View, namespace| -> Vec<Arc<Prepared>> {
+        (0..20).map(|n| view.destination(&client(namespace, "a"), &format!("s{n}.prod:80"))).collect()
+    };
+    let known = ["dev", "test"].map(|namespace| (namespace, all(&before, namespace)));
     let after = View::new(Arc::new(second), wire::TrustBundle::default()).after(Some(&before), 2);
-    for namespace in ["dev", "test"] {
-        let of = |view: &View, n: usize| view.destination(&client(namespace, "a"), &format!("s{n}.prod:80"));
-        let made: Vec<usize> = (0..20).filter(|n| !Arc::ptr_eq(&of(&before, *n), &of(&after, *n))).collect();
+    for (namespace, known) in known {
+        let now = all(&after, namespace);
+        let made: Vec<usize> = (0..20).filter(|n| !Arc::ptr_eq(&known[*n], &now[*n])).collect();
         assert_eq!(made, [7]);
     }
     let sent = sessions.each_mut().map(|s| s.next(&after).map(|u| u.resources.len()));

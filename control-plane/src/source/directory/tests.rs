@@ -2,7 +2,9 @@
 use super::*;
 use crate::index::Index;
 use std::fs;
+use std::time::Duration;
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 
 fn service(name: &str, port: u16) -> String {
     format!(
