@@ -222,7 +222,7 @@ impl Model {
 
     /// What concerns the client's own workload. A pod that is not known gets the policies of its whole namespace.
     pub fn workload(&self, client: &Client) -> wire::Workload {
-        let pod = self.catalog().pods.get(&(client.namespace.clone(), client.pod.clone()));
+        let pod = self.catalog().pod(&client.namespace, &client.pod);
         let labels = pod.map(|p| p.meta.labels.clone()).unwrap_or_default();
         let (mode, ports) = self.foundation.peers.of(&client.namespace, &labels);
         let default = if self.settings.default_allow { wire::Verdict::Allow } else { wire::Verdict::Deny };
@@ -250,7 +250,7 @@ impl Model {
 
     /// What is known of a pod.
     pub fn pod(&self, namespace: &str, name: &str) -> Option<PodInfo> {
-        let pod = self.catalog().pods.get(&(namespace.to_owned(), name.to_owned()))?;
+        let pod = self.catalog().pod(namespace, name)?;
         Some(PodInfo {
             account: pod.account.clone(),
             meshed: pod.meshed,
@@ -285,7 +285,7 @@ impl Model {
 
     /// Labels of the client's pod, where it is known.
     pub fn labels(&self, client: &Client) -> Option<&BTreeMap<String, String>> {
-        self.catalog().pods.get(&(client.namespace.clone(), client.pod.clone())).map(|p| &p.meta.labels)
+        self.catalog().pod(&client.namespace, &client.pod).map(|p| &p.meta.labels)
     }
 
     fn is_ready(&self, backend: &str) -> bool {

@@ -9,8 +9,10 @@ use crate::source::{Event, Key, Resource};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod shelves;
 mod table;
 
+pub use shelves::Shelves;
 pub use table::Table;
 
 /// Every resource that is in force, by key, and what the source found wrong.
@@ -20,8 +22,8 @@ pub struct Resources {
     pub namespaces: Table<Named>,
     pub service_accounts: Table<Named>,
     pub services: Table<Service>,
-    pub endpoint_slices: Table<EndpointSlice>,
-    pub pods: Table<Pod>,
+    pub endpoint_slices: Shelves<EndpointSlice>,
+    pub pods: Shelves<Pod>,
     pub virtual_services: Table<VirtualService>,
     pub destination_rules: Table<DestinationRule>,
     pub authorization_policies: Table<AuthorizationPolicy>,

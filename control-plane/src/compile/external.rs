@@ -124,6 +124,11 @@ impl Entries {
         (entries, listed)
     }
 
+    /// Every name under which an entry stands in the catalog.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Name> {
+        self.all.keys()
+    }
+
     /// The entry that stands in the catalog under this name.
     pub(super) fn get(&self, name: &Name) -> Option<&Entry> {
         self.all.get(name)

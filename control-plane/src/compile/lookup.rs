@@ -177,7 +177,7 @@ impl<'a> Lookup<'a> {
             port: port.into(),
             ..wire::Backend::default()
         };
-        if let Some((of, at)) = self.catalog().headless(ip, port)
+        if let Some((of, at)) = self.catalog().headless(ip, port).as_ref()
             && let Some(found) = self.catalog().services.get(of)
             && let Some(at) = found.ports.iter().find(|p| p.port == *at)
         {
@@ -232,7 +232,7 @@ impl<'a> Lookup<'a> {
         let declared = protocol(at);
         let is_bytes = matches!(declared, wire::Protocol::Tcp | wire::Protocol::Tls);
         let is_http = matches!(declared, wire::Protocol::Http1 | wire::Protocol::Http2);
-        let pod = self.catalog().pods.get(&(self.client.namespace.clone(), self.client.pod.clone()));
+        let pod = self.catalog().pod(&self.client.namespace, &self.client.pod);
         let viewer = Viewer {
             namespace: &self.client.namespace,
             account: &self.client.account,

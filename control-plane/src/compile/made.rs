@@ -4,6 +4,7 @@
 use super::{Model, Settings, alias, catalog, egress, external, limit, peer, policy};
 use crate::index::Resources;
 use crate::problem::Problem;
+use crate::source::Key;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -66,24 +67,30 @@ impl Foundation {
         problems: &mut Vec<Problem>,
     ) -> Self {
         let before = before.filter(|b| b.settings == *settings).map(|b| (&b.foundation, &*b.resources));
-        let are_pods_same = before.is_some_and(|(_, was)| resources.pods.is_same(&was.pods));
-        let kept = |is_same: bool| before.filter(|_| is_same);
-        let catalog = kept(are_pods_same)
-            .filter(|(_, was)| {
-                resources.services.is_same(&was.services)
-                    && resources.endpoint_slices.is_same(&was.endpoint_slices)
-                    && resources.service_entries.is_same(&was.service_entries)
-            })
-            .map(|(foundation, _)| foundation.catalog.clone());
-        let policies = kept(are_pods_same)
+        let names = before.filter(|(_, was)| {
+            resources.services.is_same(&was.services) && resources.service_entries.is_same(&was.service_entries)
+        });
+        let catalog = names.map(|(foundation, was)| {
+            let is_same = resources.pods.is_same(&was.pods) && resources.endpoint_slices.is_same(&was.endpoint_slices);
+            match is_same {
+                true => foundation.catalog.clone(),
+                false => Made::new(|problems| catalog_after(&foundation.catalog, was, resources, settings, problems)),
+            }
+        });
+        let pods = before.map(|(_, was)| resources.pods.changed(&was.pods)).unwrap_or_default();
+        let policies = before
             .filter(|(_, was)| {
                 resources.authorization_policies.is_same(&was.authorization_policies)
                     && resources.service_accounts.is_same(&was.service_accounts)
                     && resources.namespaces.is_same(&was.namespaces)
+                    && pods.iter().all(|key| is_account_known_as_before(key, was, resources))
             })
             .map(|(foundation, _)| foundation.policies.clone());
-        let peers = kept(are_pods_same)
-            .filter(|(_, was)| resources.peer_authentications.is_same(&was.peer_authentications))
+        let peers = before
+            .filter(|(foundation, was)| {
+                let is_seen = |key: &&Key| foundation.peers.compares_pods_of(&key.namespace);
+                resources.peer_authentications.is_same(&was.peer_authentications) && !pods.iter().any(is_seen)
+            })
             .map(|(foundation, _)| foundation.peers.clone());
         let limits = before
             .filter(|(_, was)| resources.rate_limit_policies.is_same(&was.rate_limit_policies))
@@ -116,4 +123,32 @@ fn whole_catalog(resources: &Resources, settings: &Settings, problems: &mut Vec<
     catalog.examine(problems);
     alias::examine(&catalog, settings, problems);
     catalog
+}
+
+/// As [`whole_catalog`] where Services and ServiceEntries are those of `before`.
+fn catalog_after(
+    before: &catalog::Catalog,
+    was: &Resources,
+    resources: &Resources,
+    settings: &Settings,
+    problems: &mut Vec<Problem>,
+) -> catalog::Catalog {
+    let mut catalog = catalog::Catalog::after(before, was, resources);
+    if !resources.service_entries.is_empty() {
+        catalog.add_entries(external::Entries::new(resources, &catalog, settings, problems));
+    }
+    catalog.examine(problems);
+    alias::examine(&catalog, settings, problems);
+    catalog
+}
+
+/// Whether the accounts of a pod that changed are known by some pod or by none, as before.
+fn is_account_known_as_before(key: &Key, was: &Resources, resources: &Resources) -> bool {
+    let is_known = |all: &Resources, account: &str| {
+        all.pods.of(&key.namespace).is_some_and(|pods| pods.values().any(|pod| pod.account == account))
+    };
+    let (last, now) = (was.pods.get(key), resources.pods.get(key));
+    let accounts = last.map(|pod| &pod.account) == now.map(|pod| &pod.account);
+    accounts
+        || [last, now].into_iter().flatten().all(|pod| is_known(was, &pod.account) == is_known(resources, &pod.account))
 }

@@ -162,12 +162,12 @@ impl Model {
 
     /// Pods that have a proxy and are ready, so that their proxy was in force once, connected now or not.
     pub fn running(&self) -> impl Iterator<Item = Client> {
-        let pods = self.catalog().pods.iter();
-        let pods = pods.filter(|(_, p)| p.meshed && p.ready && !p.finished && !p.host_network && !p.ips.is_empty());
-        pods.map(|((namespace, pod), p)| Client {
-            namespace: namespace.clone(),
+        let pods = self.catalog().pods();
+        let pods = pods.filter(|p| p.meshed && p.ready && !p.finished && !p.host_network && !p.ips.is_empty());
+        pods.map(|p| Client {
+            namespace: p.meta.key.namespace.clone(),
             account: p.account.clone(),
-            pod: pod.clone(),
+            pod: p.meta.key.name.clone(),
         })
     }
 
@@ -183,7 +183,7 @@ impl Model {
             }
         }
         if self.distinctions.addresses {
-            let pod = self.catalog().pods.get(&(client.namespace.clone(), client.pod.clone()));
+            let pod = self.catalog().pod(&client.namespace, &client.pod);
             pod.iter().flat_map(|p| &p.ips).for_each(|ip| text.push_str(&format!("\0{ip}")));
         }
         text

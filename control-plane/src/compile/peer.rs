@@ -63,6 +63,11 @@ impl Peers {
         peers
     }
 
+    /// Whether what is said of these resources depends on the pods of `namespace`.
+    pub(super) fn compares_pods_of(&self, namespace: &str) -> bool {
+        self.pods.get(namespace).is_some_and(|list| list.len() > 1)
+    }
+
     /// Two that select the same pod: the later one hears of it, once.
     fn report_conflicts(&self, resources: &Resources, problems: &mut Vec<Problem>) {
         let mut told = BTreeSet::new();

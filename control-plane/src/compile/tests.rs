@@ -2,6 +2,7 @@
 //! The model, judged by what it answers.
 
 mod actions;
+mod churn;
 mod delegates;
 mod incremental;
 mod outside;

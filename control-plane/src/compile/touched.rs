@@ -18,8 +18,10 @@ pub struct Touched {
     pub services: BTreeSet<Name>,
     /// Namespaces whose own routes changed.
     pub namespaces: BTreeSet<String>,
-    /// Whether what [`Model::workload`] answers may differ.
+    /// Whether what [`Model::workload`] answers may differ for anybody.
     pub workloads: bool,
+    /// Pods for which it may differ, `(namespace, name)`.
+    pub pods: BTreeSet<Name>,
 }
 
 /// Says which model came after which.
@@ -109,12 +111,11 @@ pub(super) fn touched(before: &Model, now: &Model) -> Option<Touched> {
         }
     }
     let (last, foundation) = (&before.foundation, &now.foundation);
-    let is_catalog_same = foundation.catalog.is_same(&last.catalog);
-    if !is_catalog_same {
+    if !foundation.catalog.is_same(&last.catalog) {
         touched.services.extend(foundation.catalog.differing(&last.catalog));
+        touched.pods = foundation.catalog.differing_pods(&last.catalog);
     }
-    touched.workloads = !(is_catalog_same
-        && foundation.policies.is_same(&last.policies)
+    touched.workloads = !(foundation.policies.is_same(&last.policies)
         && foundation.peers.is_same(&last.peers)
         && foundation.limits.is_same(&last.limits)
         && foundation.egress.is_same(&last.egress));

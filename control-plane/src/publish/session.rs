@@ -46,6 +46,8 @@ struct Batch {
     nonce: u64,
     upserts: Vec<(String, Held)>,
     removed: Vec<String>,
+    /// Of all that the proxy holds once it has this.
+    digest: u64,
     /// Serial of the configuration that it brings, and what concerns the proxy in it.
     serial: u64,
     concerns: Arc<Concerns>,
@@ -77,6 +79,8 @@ pub struct Session {
     /// What the ServiceAccount used before; sent unasked until the proxy says that it does not need it.
     remembered: BTreeSet<String>,
     held: BTreeMap<String, Held>,
+    /// Of what is held.
+    digest: u64,
     wanted: BTreeMap<String, Held>,
     in_flight: Option<Batch>,
     refused: BTreeMap<String, (u64, wire::Fault)>,
@@ -111,6 +115,7 @@ impl Session {
             asked: BTreeSet::new(),
             remembered: remembered.into_iter().take(MAX_PREFETCH).collect(),
             held: hello.held.iter().map(|h| (h.name.clone(), Held { version: h.version, ..Held::default() })).collect(),
+            digest: 0,
             wanted: BTreeMap::new(),
             in_flight: None,
             refused: BTreeMap::new(),
@@ -122,6 +127,7 @@ impl Session {
             before: Arc::default(),
             looked: None,
         };
+        session.digest = directory::digest(session.held.iter().map(|(n, h)| (n.as_str(), h.version)));
         session.on_subscribe(&wire::Subscribe { add: hello.destinations.clone(), remove: Vec::new() })?;
         Ok(session)
     }
@@ -206,7 +212,7 @@ impl Session {
             self.stuck.remove(&name);
             self.held.insert(name, held);
         }
-        (self.confirmed, self.before) = (batch.serial, batch.concerns);
+        (self.confirmed, self.before, self.digest) = (batch.serial, batch.concerns, batch.digest);
         Ok(())
     }
 
@@ -275,6 +281,7 @@ impl Session {
             nonce: self.nonce,
             upserts,
             removed: removed.clone(),
+            digest,
             serial: self.seen,
             concerns: Arc::clone(&self.concerns),
         });
@@ -364,7 +371,7 @@ impl Session {
     fn digest_after(&self, upserts: &[(String, Held)], removed: &[String]) -> u64 {
         // A sum, so that what goes is subtracted.
         let of = |name: &str, version: u64| directory::digest(std::iter::once((name, version)));
-        let mut digest = directory::digest(self.held.iter().map(|(n, h)| (n.as_str(), h.version)));
+        let mut digest = self.digest;
         for name in removed.iter().chain(upserts.iter().map(|(name, _)| name)) {
             if let Some(held) = self.held.get(name) {
                 digest = digest.wrapping_sub(of(name, held.version));

@@ -332,8 +332,11 @@ impl Catalogue for View {
 
     fn touched(&self, client: &Client, looked: &Looked) -> Option<Vec<usize>> {
         let Change { services, touched, .. } = self.change.as_ref().filter(|change| change.from == looked.serial)?;
-        let is_workload_same =
-            || !touched.workloads || !self.model.looks_at_pods() && *self.workload(client) == *looked.workload;
+        let is_own_touched = || touched.pods.contains(&(client.namespace.clone(), client.pod.clone()));
+        let is_workload_same = || {
+            !touched.workloads && (touched.pods.is_empty() || !is_own_touched())
+                || !self.model.looks_at_pods() && *self.workload(client) == *looked.workload
+        };
         let is_prefetch_same =
             || !touched.namespaces.contains(&client.namespace) || self.prefetch(client) == looked.prefetch;
         let is_rest_all = *self.prepared_trust == *looked.trust && is_prefetch_same() && is_workload_same();
