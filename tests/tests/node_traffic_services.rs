@@ -40,6 +40,7 @@ const SCENARIOS: &[Scenario<Stage>] = &[
     ("addresses of nodes and load balancers are left alone", exposed::left_alone),
     ("bytes by weight and by port", bytes::split),
     ("tls by name", bytes::by_name),
+    ("ports declare what they speak", bytes::declared),
     ("what has routes for requests is never carried as bytes", bytes::never_bytes),
     ("websocket over http/1.1 and http/2", streams::websocket),
     ("events arrive one by one", streams::events),

@@ -75,13 +75,30 @@ pub fn by_name(stage: &Stage) {
     }
 }
 
+/// What a server of bytes, which speaks first, seems to say to a client that does not speak HTTP.
+fn heard(stage: &Stage, to: &str) -> String {
+    let heard = stage.client.talk(&[to, "--send", "no request\\r\\n\\r\\n", "--timeout-ms", "3000"]);
+    heard["text"].as_str().unwrap().to_owned()
+}
+
+/// A port that declares HTTP, by its name or by `appProtocol`, is HTTP whatever is behind it.
+pub fn declared(stage: &Stage) {
+    for (port, says) in [
+        (9011, "HTTP/1.1 400"),
+        (9012, "hello from v"),
+        (9013, "HTTP/1.1 400"),
+        (9014, "hello from v"),
+        // Who declares HTTP/2 is told nothing that it would not understand.
+        (9015, ""),
+    ] {
+        let text = heard(stage, &format!("declared.prod:{port}"));
+        assert!(text.starts_with(says) && (says.starts_with("hello") || !text.contains("hello")), "{port}: {text}");
+    }
+}
+
 /// A port that declares nothing and whose server speaks first, before and after somebody has routes for requests to it.
 pub fn never_bytes(stage: &Stage) {
-    let talk = |port: u16| {
-        let to = format!("strict.prod:{port}");
-        let heard = stage.client.talk(&[&to, "--send", "no request\\r\\n\\r\\n", "--timeout-ms", "3000"]);
-        heard["text"].as_str().unwrap().to_owned()
-    };
+    let talk = |port: u16| heard(stage, &format!("strict.prod:{port}"));
     assert!(talk(9003).starts_with("hello from v"), "{}", talk(9003));
     stage.apply(STRICT);
     let refused = talk(9003);
