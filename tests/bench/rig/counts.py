@@ -37,8 +37,8 @@ def functions(file, inclusive):
     return total, found
 
 
-def profiles(world, arguments, requests, then=lambda: None, **settings):
-    """The callgrind files of a pair that lived to serve so many requests and what `then` does."""
+def profiles(world, arguments, requests, **settings):
+    """The callgrind files of a pair that lived to serve so many requests."""
     out = tempfile.mkdtemp(prefix="callgrind-", dir=world.dir)
     os.chown(out, int(world.env["PROXY_UID"]), -1)
     wrap = {f"WRAP_{name}": f"valgrind --tool=callgrind --vgdb=no --callgrind-out-file={out}/{name}.callgrind"
@@ -46,7 +46,6 @@ def profiles(world, arguments, requests, then=lambda: None, **settings):
     with world.pair("causeway", READY_TRIES=1200, **wrap, **settings) as pair:
         world.answers(world.client, world.url + "/", 60)
         h2load(world, arguments.load, requests, arguments.connections)
-        then()
         for pid in pair.pids.values():
             os.kill(pid, signal.SIGTERM)
         for name, pid in pair.pids.items():
