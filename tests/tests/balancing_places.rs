@@ -160,27 +160,30 @@ fn the_own_zone_then_the_own_region_then_anybody() {
     if !can_run() {
         return;
     }
-    let places = ["eu/a", "eu/b", "us/a", "us/c"];
+    let places = ["eu/a", "eu/b", "us/a", "us/c", "ap/a"];
     let mut stage = Stage::set_around("eu/a", &places.map(|place| (place, &[][..])));
     let rule =
         |more: &str| format!("{{loadBalancer: {{simple: ROUND_ROBIN, localityLbSetting: {{{more}}}}}, {EJECTING}}}");
     stage.rule(&rule("enabled: true"), |b| b["zones"] == "Prefer");
     reaches(&stage.client, "the own zone, not the one of that name elsewhere", &[0]);
     stage.rule(&rule("enabled: false"), |b| b["zones"] == "Off");
-    reaches(&stage.client, "no preference", &[0, 1, 2, 3]);
+    reaches(&stage.client, "no preference", &[0, 1, 2, 3, 4]);
 
     // What is not implemented is named, and the rest of the setting holds.
-    let more = "enabled: true, distribute: [{from: eu/a/*, to: {'us/a/*': 100}}], failover: [{from: eu, to: us}]";
+    let more = "enabled: true, distribute: [{from: eu/a/*, to: {'us/a/*': 100}}], failoverPriority: [x]";
     stage.rule(&rule(more), |b| b["zones"] == "Prefer");
-    for field in ["distribute", "failover"] {
+    for field in ["distribute", "failoverPriority"] {
         stage.mesh.wait_for_problem(&["not implemented", &format!("loadBalancer.localityLbSetting.{field}")]);
     }
     reaches(&stage.client, "the own zone all the same", &[0]);
 
-    for (gone, left) in [(0, &[1][..]), (1, &[2, 3])] {
+    for (gone, left) in [(0, &[1][..]), (1, &[2, 3, 4])] {
         stage.servers[gone].stop_apps();
         let report = stage.load("/", &["--requests", "40"]);
         assert_eq!(report["failed"], 0, "{report}");
         reaches(&stage.client, "the next nearest", left);
     }
+    let taken_over = "enabled: true, failover: [{from: us, to: eu}, {from: eu, to: ap}]";
+    stage.rule(&rule(taken_over), |b| b["zones"] == "Prefer");
+    reaches(&stage.client, "the region that takes over for the own one", &[4]);
 }

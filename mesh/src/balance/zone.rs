@@ -1,6 +1,6 @@
 //! Which endpoints are near, and how much of the traffic stays there.
 
-use crate::config::backend::Zones;
+use crate::config::backend::{Failover, Zones};
 
 /// Where a proxy or an endpoint is; empty where unknown.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,13 +14,14 @@ pub struct Place<'p> {
 }
 
 /// How many tiers there can be.
-pub const TIERS: usize = 3;
+pub const TIERS: usize = 4;
 
 /// How near each endpoint is, 0 the nearest; below [`TIERS`].
 ///
 /// Hints are followed where every endpoint has some and one names the own zone: what is hinted for other zones is then
-/// one tier further. By preference: own zone, own region, anywhere. Where nothing is known all are equally near.
-pub fn tiers(own: Place<'_>, zones: Zones, endpoints: &[Place<'_>]) -> Vec<u8> {
+/// one tier further. By preference: own zone, own region, the region that `failover` names for it, anywhere. Where nothing is
+/// known all are equally near.
+pub fn tiers(own: Place<'_>, zones: Zones, failover: &[Failover], endpoints: &[Place<'_>]) -> Vec<u8> {
     let is_ours = |e: &Place<'_>| e.for_zones.iter().any(|z| z == own.zone);
     match zones {
         Zones::AsHinted if !own.zone.is_empty() => {
@@ -28,20 +29,23 @@ pub fn tiers(own: Place<'_>, zones: Zones, endpoints: &[Place<'_>]) -> Vec<u8> {
             endpoints.iter().map(|e| u8::from(is_hinted && !is_ours(e))).collect()
         }
         Zones::Prefer if !(own.zone.is_empty() && own.region.is_empty()) => {
-            endpoints.iter().map(|e| distance(own, *e)).collect()
+            let next = failover.iter().find(|f| f.from == own.region).map_or("", |f| &*f.to);
+            endpoints.iter().map(|e| distance(own, next, *e)).collect()
         }
         _ => vec![0; endpoints.len()],
     }
 }
 
-fn distance(own: Place<'_>, other: Place<'_>) -> u8 {
+/// `next` is the region that takes over for the own one, or empty.
+fn distance(own: Place<'_>, next: &str, other: Place<'_>) -> u8 {
     let is_same = |a: &str, b: &str| !a.is_empty() && a == b;
     // Zones of two regions may have one name; a region that is not known stands in nobody's way.
     let is_elsewhere = !own.region.is_empty() && !other.region.is_empty() && own.region != other.region;
     match (is_same(own.zone, other.zone) && !is_elsewhere, is_same(own.region, other.region)) {
         (true, _) => 0,
         (false, true) => 1,
-        (false, false) => 2,
+        (false, false) if is_same(next, other.region) => 2,
+        (false, false) => 3,
     }
 }
 
@@ -79,7 +83,7 @@ pub fn is_overloaded(near_pending: u32, other_pending: impl FnOnce() -> u32) -> 
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Place, Zones, is_overloaded, parts, tiers};
+    use super::{Failover, Place, Zones, is_overloaded, parts, tiers};
 
     fn at<'p>(zone: &'p str, region: &'p str, for_zones: &'p [String]) -> Place<'p> {
         Place { zone, region, for_zones }
@@ -89,19 +93,29 @@ mod tests {
     fn own_zone_then_own_region_then_anywhere() {
         let own = at("a", "eu", &[]);
         let all = [at("a", "eu", &[]), at("b", "eu", &[]), at("a", "us", &[]), at("", "", &[]), at("a", "", &[])];
-        assert_eq!(tiers(own, Zones::Prefer, &all), [0, 1, 2, 2, 0]);
-        assert_eq!(tiers(at("", "", &[]), Zones::Prefer, &all), [0; 5]);
-        assert_eq!(tiers(own, Zones::Off, &all), [0; 5]);
+        assert_eq!(tiers(own, Zones::Prefer, &[], &all), [0, 1, 3, 3, 0]);
+        assert_eq!(tiers(at("", "", &[]), Zones::Prefer, &[], &all), [0; 5]);
+        assert_eq!(tiers(own, Zones::Off, &[], &all), [0; 5]);
+    }
+
+    #[test]
+    fn the_region_that_takes_over_comes_before_all_others() {
+        let rule = |from: &str, to: &str| Failover { from: from.to_owned(), to: to.to_owned() };
+        let rules = [rule("us", "eu"), rule("eu", "ap")];
+        let all = [at("a", "us", &[]), at("b", "ap", &[]), at("b", "eu", &[]), at("a", "ap", &[]), at("", "", &[])];
+        assert_eq!(tiers(at("a", "eu", &[]), Zones::Prefer, &rules, &all), [3, 2, 1, 2, 3]);
+        assert_eq!(tiers(at("x", "us", &[]), Zones::Prefer, &rules, &all), [1, 3, 2, 3, 3]);
+        assert_eq!(tiers(at("x", "sa", &[]), Zones::Prefer, &rules, &all), [3; 5]);
     }
 
     #[test]
     fn hints_hold_where_every_endpoint_has_them_and_one_is_ours() {
         let (a, b) = (["a".to_owned()], ["b".to_owned()]);
         let own = at("a", "", &[]);
-        assert_eq!(tiers(own, Zones::AsHinted, &[at("", "", &a), at("", "", &b)]), [0, 1]);
-        assert_eq!(tiers(own, Zones::AsHinted, &[at("", "", &a), at("", "", &[])]), [0, 0]);
-        assert_eq!(tiers(own, Zones::AsHinted, &[at("", "", &b), at("", "", &b)]), [0, 0]);
-        assert_eq!(tiers(at("", "", &[]), Zones::AsHinted, &[at("", "", &a), at("", "", &b)]), [0, 0]);
+        assert_eq!(tiers(own, Zones::AsHinted, &[], &[at("", "", &a), at("", "", &b)]), [0, 1]);
+        assert_eq!(tiers(own, Zones::AsHinted, &[], &[at("", "", &a), at("", "", &[])]), [0, 0]);
+        assert_eq!(tiers(own, Zones::AsHinted, &[], &[at("", "", &b), at("", "", &b)]), [0, 0]);
+        assert_eq!(tiers(at("", "", &[]), Zones::AsHinted, &[], &[at("", "", &a), at("", "", &b)]), [0, 0]);
     }
 
     #[test]

@@ -76,13 +76,21 @@ pub struct LoadBalancing {
     pub slow_start: Option<SlowStart>,
     /// See [`Zones`].
     pub zones: Zones,
+    /// Which region takes over for which, where near endpoints are preferred.
+    pub failover: Vec<Failover>,
     /// All that this proxy sends goes to one endpoint until it was silent for so long; None: no such memory.
     pub affinity: Option<Duration>,
 }
 
 impl Default for LoadBalancing {
     fn default() -> Self {
-        Self { algorithm: Algorithm::PeakEwma, slow_start: None, zones: Zones::AsHinted, affinity: None }
+        Self {
+            algorithm: Algorithm::PeakEwma,
+            slow_start: None,
+            zones: Zones::AsHinted,
+            failover: Vec::new(),
+            affinity: None,
+        }
     }
 }
 
@@ -137,6 +145,15 @@ pub struct SlowStart {
     pub min_percent: u32,
     /// 1: linear; above: faster at first. Above 0.
     pub aggression: f64,
+}
+
+/// A region that takes over for another before all others do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failover {
+    /// The client's region.
+    pub from: String,
+    /// The one that takes over.
+    pub to: String,
 }
 
 /// Preference of near endpoints.

@@ -93,7 +93,8 @@ impl Pickable {
         // Whoever ejects everybody serves nobody.
         let uses_all = ejected > 0 && outlier::is_too_few(all.len(), ejected, least);
         let places: Vec<Place<'_>> = all.iter().map(|l| l.place).collect();
-        let distances = zone::tiers(own, backend.load_balancing.zones, &places);
+        let balancing = &backend.load_balancing;
+        let distances = zone::tiers(own, balancing.zones, &balancing.failover, &places);
         let mut levels: Vec<u8> = distances.clone();
         levels.sort_unstable();
         levels.dedup();

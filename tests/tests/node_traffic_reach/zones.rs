@@ -121,7 +121,14 @@ pub fn regions(stage: &Stage) {
     stage.reaches(&stage.client, "then anywhere", "zoned", &["b-v1"]);
     slice(stage, "zoned", &[first, away(second), third, fourth]);
     stage.reaches(&stage.client, "the own zone before all", "zoned", &["a-v1"]);
+    label("b-v2", "=third");
+    slice(stage, "zoned", &[away(first), away(second), third, fourth]);
+    stage.reaches(&stage.client, "two other regions", "zoned", &["b-v1", "b-v2"]);
+    let taken_over = "localityLbSetting: {enabled: true, failover: [{from: home, to: third}]}";
+    stage.rule("prod", "zoned", &format!("{{loadBalancer: {{simple: ROUND_ROBIN, {taken_over}}}}}"));
+    stage.reaches(&stage.client, "the one that takes over for the own", "zoned", &["b-v2"]);
     label("b-v1", "-");
+    label("b-v2", "-");
     slice(stage, "zoned", &[away(first), away(second), third, fourth]);
     stage.reaches(&stage.client, "one region again", "zoned", &["b-v1", "b-v2"]);
     stage.rule("prod", "zoned", "{loadBalancer: {simple: ROUND_ROBIN, localityLbSetting: {enabled: false}}}");

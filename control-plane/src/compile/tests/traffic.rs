@@ -74,6 +74,16 @@ fn every_algorithm_is_known_by_its_name() {
     assert_eq!(kinds, [Kind::Cookie(cookie), Kind::SourceIdentity(true)]);
     assert_eq!(of("localityLbSetting: {enabled: true}").unwrap().zones(), Zones::Prefer);
     assert_eq!(of("localityLbSetting: {enabled: false}").unwrap().zones(), Zones::Off);
+    let failover = |enabled: &str, rule: &str| {
+        let text = format!("loadBalancer: {{localityLbSetting: {{enabled: {enabled}, failover: [{rule}]}}}}");
+        let (backend, problems) = backend_for("dev", "prod", &format!("trafficPolicy: {{{text}}}"));
+        (backend.load_balancing.unwrap().failover, problems)
+    };
+    let regions = vec![wire::Failover { from: "eu".into(), to: "us".into() }];
+    assert_eq!(failover("true", "{from: eu, to: us}"), (regions, vec![]));
+    assert_eq!(failover("false", "{from: eu, to: us}").0, []);
+    let (found, problems) = failover("true", "{from: eu/a, to: us}, {from: eu}");
+    assert!(found.is_empty() && problems.len() == 2, "{problems:?}");
     let warm = of("warmup: {duration: 30s, minimumPercent: 0.1, aggression: 2}").unwrap();
     assert_eq!((warm.slow_start_ms, warm.slow_start_min_percent), (30_000, 1));
     assert_eq!(of("warmupDurationSecs: 10s").unwrap().slow_start_ms, 10_000);

@@ -2,7 +2,7 @@
 
 use crate::compile::matching::is_token;
 use crate::compile::virtual_service::Report;
-use causeway_crds::traffic_policy::{ConsistentHash, HttpCookie, LoadBalancer};
+use causeway_crds::traffic_policy::{ConsistentHash, Failover, HttpCookie, LoadBalancer};
 use causeway_mesh::wire::load_balancing::{Algorithm, Zones};
 use causeway_mesh::wire::{self, hash_key};
 
@@ -29,9 +29,34 @@ pub(super) fn balancing(report: &mut Report<'_>, at: &str, asked: &LoadBalancer)
     if let Some(locality) = &asked.locality_lb_setting {
         let zones = if locality.enabled == Some(false) { Zones::Off } else { Zones::Prefer };
         found.zones = zones.into();
+        if zones == Zones::Prefer {
+            found.failover = failover(report, &format!("{at}.localityLbSetting.failover"), &locality.failover);
+        }
     }
     warmup(report, at, asked, &mut found);
     (found != wire::LoadBalancing::default()).then_some(found)
+}
+
+/// Which region takes over for which; the first that names a region holds.
+fn failover(report: &mut Report<'_>, at: &str, asked: &[Failover]) -> Vec<wire::Failover> {
+    let mut found: Vec<wire::Failover> = Vec::new();
+    for (index, one) in asked.iter().enumerate() {
+        let mut region = |field: &str, name: Option<&str>| {
+            let name = name.unwrap_or_default();
+            let is_region = !name.is_empty() && !name.contains(['/', '*']);
+            if !is_region {
+                let message =
+                    format!("`{}` is not the name of a region, so the rule is passed over", name.escape_debug());
+                report.error("unknown_value", &format!("{at}[{index}].{field}"), message, "Write a region alone.");
+            }
+            is_region.then(|| name.to_owned())
+        };
+        let (from, to) = (region("from", one.from.as_deref()), region("to", one.to.as_deref()));
+        if let (Some(from), Some(to)) = (from, to) {
+            found.push(wire::Failover { from, to });
+        }
+    }
+    found
 }
 
 fn algorithm(report: &mut Report<'_>, field: &str, simple: &str) -> Algorithm {

@@ -6,13 +6,16 @@ use super::destination::{milliseconds, protocol};
 use super::pattern::header_name;
 use super::{At, Faults, each};
 use crate::config::backend::{
-    Algorithm, Backend, HashKey, Keepalive, Limits, LoadBalancing, OriginateTls, Outlier, RetryBudget, SlowStart, Zones,
+    Algorithm, Backend, Failover, HashKey, Keepalive, Limits, LoadBalancing, OriginateTls, Outlier, RetryBudget,
+    SlowStart, Zones,
 };
 use crate::name;
 use crate::wire;
 
 /// Keys of one consistent hash.
 const MAX_KEYS: usize = 16;
+/// Regions of one rule of failover.
+const MAX_FAILOVERS: usize = 64;
 /// Names of one backend outside of the mesh.
 const MAX_NAMES: usize = 256;
 /// Roots and names of one TLS setting.
@@ -100,7 +103,25 @@ fn load_balancing(wire: &wire::LoadBalancing, at: &At<'_>, faults: &mut Faults<'
     };
     let slow_start = slow_start(wire, at, faults);
     let affinity = affinity(wire, at, faults);
-    Some(LoadBalancing { algorithm: algorithm?, slow_start: slow_start?, zones: zones?, affinity: affinity? })
+    let list = at.field("failover");
+    let failover = if faults.within(&list, wire.failover.len(), MAX_FAILOVERS) {
+        each(&wire.failover, &list, faults, failover)
+    } else {
+        None
+    };
+    Some(LoadBalancing {
+        algorithm: algorithm?,
+        slow_start: slow_start?,
+        zones: zones?,
+        failover: failover?,
+        affinity: affinity?,
+    })
+}
+
+fn failover(wire: &wire::Failover, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Failover> {
+    let mut region = |field, name: &str| faults.text(&at.field(field), name, "the name of a region", |n| !n.is_empty());
+    let (from, to) = (region("from", &wire.from), region("to", &wire.to));
+    Some(Failover { from: from?, to: to? })
 }
 
 fn affinity(wire: &wire::LoadBalancing, at: &At<'_>, faults: &mut Faults<'_>) -> Option<Option<Duration>> {

@@ -32,6 +32,7 @@ fn zeros_are_the_defaults_that_they_stand_for() {
             slow_start_ms: 1000,
             zones: WireZones::Prefer.into(),
             affinity_ms: 2500,
+            failover: vec![wire::Failover { from: "eu".into(), to: "us".into() }],
             ..wire::LoadBalancing::default()
         }),
         limits: Some(wire::Limits { max_requests: 7, ..wire::Limits::default() }),
@@ -46,6 +47,7 @@ fn zeros_are_the_defaults_that_they_stand_for() {
     let slow_start = SlowStart { window: Duration::from_secs(1), min_percent: 10, aggression: 1.0 };
     assert_eq!(backend.load_balancing.slow_start, Some(slow_start));
     assert_eq!(backend.load_balancing.zones, Zones::Prefer);
+    assert_eq!(backend.load_balancing.failover, [Failover { from: "eu".into(), to: "us".into() }]);
     assert_eq!(backend.load_balancing.affinity, Some(Duration::from_millis(2500)));
     assert_eq!(backend.limits, Limits { requests: Some(7), ..Limits::default() });
     let outlier = backend.outlier.unwrap();
@@ -67,6 +69,7 @@ fn every_fault_is_named_by_its_field() {
             hash_balance_percent: 100,
             slow_start_aggression: -1.0,
             zones: 9,
+            failover: vec![wire::Failover { from: "eu".into(), to: String::new() }],
             ..wire::LoadBalancing::default()
         }),
         outlier: Some(wire::Outlier { latency_percent: 100, max_ejection_percent: 101, ..wire::Outlier::default() }),
@@ -81,6 +84,7 @@ fn every_fault_is_named_by_its_field() {
         "load_balancing.hash_balance_percent",
         "load_balancing.slow_start_aggression",
         "load_balancing.zones",
+        "load_balancing.failover[0].to",
         "outlier.latency_percent",
         "outlier.max_ejection_percent",
         "tls.key_path",
