@@ -18,9 +18,9 @@ use crate::accept::{self, Accepted};
 use crate::args::ProxyArgs;
 use crate::discovery::Discovery;
 use crate::drain::{Drain, Phase};
+use crate::log::LogHandle;
 use crate::metrics::Metrics;
 use crate::redirection::Redirection;
-use crate::run::LogHandle;
 use crate::target::Targets;
 use crate::tls::Tls;
 

@@ -18,6 +18,7 @@ pub mod identity;
 pub mod inbound;
 pub mod limit;
 pub mod link;
+pub mod log;
 pub mod metrics;
 pub mod originate;
 pub mod outbound;

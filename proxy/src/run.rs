@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use crate::accept;
 use crate::access_log::AccessLog;
 use crate::admin::{self, Admin};
-use crate::args::{Cli, Command, LogFormat, ProxyArgs};
+use crate::args::{Cli, Command, ProxyArgs};
 use crate::discovery::{self, Snapshot};
 use crate::drain::{Drain, Phase};
 use crate::inbound::Inbound;
@@ -49,7 +49,7 @@ pub fn main_from(args: Vec<OsString>) -> ExitCode {
 }
 
 fn proxy(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
-    let log = log(args)?;
+    let log = crate::log::start(args)?;
     let (namespace, pod) = args
         .workload
         .split_once('/')
@@ -117,26 +117,6 @@ fn proxy(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
     traffic.shutdown_timeout(Duration::from_millis(200));
     control.shutdown_timeout(Duration::from_millis(200));
     Ok(if cut { ExitCode::from(3) } else { ExitCode::SUCCESS })
-}
-
-/// How the log level is changed at run time.
-pub type LogHandle = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
-
-fn log(args: &ProxyArgs) -> anyhow::Result<LogHandle> {
-    use tracing_subscriber::layer::SubscriberExt;
-    use tracing_subscriber::util::SubscriberInitExt;
-    use tracing_subscriber::{EnvFilter, fmt, reload};
-    let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log `{}`", args.log))?;
-    let (filter, handle) = reload::Layer::new(filter);
-    let registry = tracing_subscriber::registry().with(filter);
-    match args.log_format {
-        LogFormat::Text => registry.with(fmt::layer().with_ansi(false).with_writer(std::io::stderr)).init(),
-        LogFormat::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr)).init(),
-    }
-    Ok(Box::new(move |text| {
-        let filter = EnvFilter::try_new(text).map_err(|e| e.to_string())?;
-        handle.reload(filter).map_err(|e| e.to_string())
-    }))
 }
 
 /// SIGTERM and SIGINT: the first drains, the second aborts.

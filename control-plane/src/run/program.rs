@@ -82,17 +82,28 @@ fn print_token(args: &TokenArgs) -> anyhow::Result<()> {
 }
 
 fn init_log(args: &Args) {
-    let (filter, bad) = match args.log.parse::<tracing_subscriber::EnvFilter>() {
+    use tracing::level_filters::STATIC_MAX_LEVEL;
+    use tracing_subscriber::filter::Targets;
+    use tracing_subscriber::fmt;
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
+    let (filter, bad) = match args.log.parse::<Targets>() {
         Ok(filter) => (filter, None),
-        Err(error) => (tracing_subscriber::EnvFilter::new("info"), Some(error)),
+        Err(error) => (Targets::new().with_default(tracing::Level::INFO), Some(error)),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let asked = filter.iter().map(|(_, level)| level).chain(filter.default_level()).max();
+    let registry = tracing_subscriber::registry().with(filter);
     // Whoever embeds this may have a subscriber already; theirs stays.
     let _ = match args.log_format {
-        LogFormat::Text => builder.with_ansi(false).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => registry.with(fmt::layer().with_ansi(false).with_writer(std::io::stderr)).try_init(),
+        LogFormat::Json => {
+            registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
+        }
     };
     if let Some(error) = bad {
         tracing::warn!(%error, "--log is not a filter; logging at info");
+    }
+    if asked > Some(STATIC_MAX_LEVEL) {
+        tracing::warn!("--log asks for lines that this build does not have; logging up to {STATIC_MAX_LEVEL}");
     }
 }
