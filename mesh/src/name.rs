@@ -55,9 +55,9 @@ pub fn host_port(text: &str) -> Result<HostPort<'_>, NameError> {
         };
         return Ok(HostPort { host, port });
     }
-    let (host, port) = match text.split_once(':') {
-        Some((_, rest)) if rest.contains(':') => return Err(NameError::Ipv6),
-        Some((host, digits)) => (host, Some(port(digits)?)),
+    let (host, port) = match memchr::memchr(b':', text.as_bytes()).map(|colon| text.split_at(colon)) {
+        Some((_, rest)) if memchr::memchr(b':', &rest.as_bytes()[1..]).is_some() => return Err(NameError::Ipv6),
+        Some((host, rest)) => (host, Some(port(&rest[1..])?)),
         None => (text, None),
     };
     Ok(HostPort { host: host_name(host)?, port })

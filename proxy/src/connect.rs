@@ -255,9 +255,7 @@ async fn open_http1(backend: &BackendState, state: &EndpointState) -> Result<Che
     };
     let timeout = backend.backend.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
     let stream = outside(backend, state, b"http/1.1", timeout).await?;
-    let sender =
-        http1(stream).await.map_err(|e| Refusal::new(Reject::ConnectFailed, format!("{}: {e}", state.address())))?;
-    Ok(state.http1.lend(sender, bounds, Some(slot)))
+    Ok(state.http1.lend(stream, bounds, Some(slot)))
 }
 
 /// A kept or new HTTP/1.1 connection to the own application, without any limit.
@@ -274,9 +272,7 @@ pub async fn http1_to_app(app: &EndpointState, timeout: Duration) -> Result<Chec
 
 async fn open_http1_to_app(app: &EndpointState, bounds: Bounds, timeout: Duration) -> Result<Checkout, Refusal> {
     let stream = tcp(app.address(), timeout).await?;
-    let sender =
-        http1(stream).await.map_err(|e| Refusal::new(Reject::ConnectFailed, format!("{}: {e}", app.address())))?;
-    Ok(app.http1.lend(sender, bounds, None))
+    Ok(app.http1.lend(Upstream::Plain(stream), bounds, None))
 }
 
 /// A connection for bytes, or for one request that switches, as `alpn` says.

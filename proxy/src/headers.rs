@@ -18,59 +18,65 @@ pub const XFCC: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 /// Between two proxies: the application's client spoke HTTP/1.x, so the application is spoken to alike.
 pub const HOP_HTTP1: HeaderName = HeaderName::from_static("causeway-http1");
 
-/// Removes hop-by-hop fields (RFC 9110 section 7.6.1), those that `Connection` names, and everything that only we may
-/// say. `upgrade` keeps `Connection: upgrade` and `Upgrade` for a request or response that switches protocols.
+/// What is not for the next hop, whatever `Connection` names besides (RFC 9110 section 7.6.1).
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TRANSFER_ENCODING,
+    header::TE,
+];
+
+/// Removes hop-by-hop fields, those that `Connection` names, and everything that only we may say. `upgrade` keeps
+/// `Connection: upgrade` and `Upgrade` for a request or response that switches protocols.
 pub fn strip(headers: &mut HeaderMap, upgrade: bool) {
-    // Few messages carry one, and looking at each name is cheaper than asking for each of these.
-    if !headers.keys().any(is_hop_by_hop) {
+    // Few messages carry many, and looking at each name once is cheaper than asking for each of these.
+    let found = headers.keys().filter_map(hop_by_hop).fold(0u16, |found, index| found | 1 << index);
+    if found == 0 {
         return;
     }
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|v| v.to_str().ok())
-            .flat_map(|v| v.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .filter(|name| *name != header::UPGRADE && *name != header::TE && *name != header::HOST)
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-        headers.remove(header::CONNECTION);
+    for name in named(headers) {
+        headers.remove(name);
     }
-    let protocol = headers.remove(header::UPGRADE);
+    let [mut protocol, mut te] = [None, None];
+    for (_, name) in HOP_BY_HOP.iter().enumerate().filter(|(index, _)| found & 1 << index != 0) {
+        let removed = headers.remove(name);
+        if *name == header::UPGRADE {
+            protocol = removed;
+        } else if *name == header::TE {
+            te = removed;
+        }
+    }
     if let (true, Some(protocol)) = (upgrade, protocol) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol);
     }
-    headers.remove("keep-alive");
-    headers.remove("proxy-connection");
-    headers.remove("http2-settings");
-    headers.remove(header::PROXY_AUTHENTICATE);
-    headers.remove(header::PROXY_AUTHORIZATION);
-    headers.remove(header::TRANSFER_ENCODING);
-    if let Some(te) = headers.remove(header::TE)
-        && te.to_str().is_ok_and(|te| te.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers")))
+    if te.is_some_and(|te| te.to_str().is_ok_and(|te| te.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers"))))
     {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
 }
 
-/// Whether [`strip`] has something to do with a field.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    match name.len() {
-        2 => name == "te",
-        7 => name == "upgrade",
-        10 => matches!(name, "connection" | "keep-alive"),
-        14 => name == "http2-settings",
-        16 => name == "proxy-connection",
-        17 => name == "transfer-encoding",
-        18 => name == "proxy-authenticate",
-        19 => name == "proxy-authorization",
-        _ => false,
-    }
+/// The fields that `Connection` names, but those that are dealt with by themselves.
+fn named(headers: &HeaderMap) -> Vec<HeaderName> {
+    let options = headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
+    options
+        .flat_map(|v| v.split(',').map(str::trim))
+        .filter(|option| {
+            !["close", "keep-alive", "upgrade", "te", "host"].iter().any(|o| option.eq_ignore_ascii_case(o))
+        })
+        .filter_map(|name| name.parse().ok())
+        .collect()
+}
+
+/// The place of a field in [`HOP_BY_HOP`].
+fn hop_by_hop(name: &HeaderName) -> Option<usize> {
+    // Of most names the length says that they are none.
+    matches!(name.as_str().len(), 2 | 7 | 10 | 14 | 16..=19).then(|| HOP_BY_HOP.iter().position(|hop| hop == name))?
 }
 
 /// Removes what an application might say to pass for us: identity and every `causeway-` field.

@@ -27,7 +27,7 @@ mod answer;
 mod pipe;
 
 pub use answer::Answer;
-use pipe::Pipe;
+pub use pipe::Pipe;
 
 /// Streams that are begun before the peer has said how many it takes.
 const STREAMS_AT_FIRST: usize = 100;
@@ -194,7 +194,7 @@ impl Future for Sending<'_> {
                 }
                 let (head, stream) = response.into_parts();
                 let body = Answer::new(stream, &head.headers);
-                Poll::Ready(Ok(Response::from_parts(head, Received::Link(body))))
+                Poll::Ready(Ok(Response::from_parts(head, Received::Stream(body))))
             }
             Err(error) => Poll::Ready(Err(Broken { error, is_unsent: false })),
         }
@@ -263,7 +263,7 @@ async fn watch(mut connection: JoinHandle<Result<(), h2::Error>>, pings: Option<
 }
 
 /// Returns once the peer does not answer any more.
-async fn silence(pings: Option<PingPong>) {
+pub async fn silence(pings: Option<PingPong>) {
     if let Some(mut pings) = pings {
         loop {
             tokio::time::sleep(ASKED_EVERY).await;

@@ -1,4 +1,4 @@
-//! Serves HTTP on one connection, HTTP/1 behind the guard and HTTP/2 within limits, until it ends or is drained.
+//! Serves HTTP/1 on one connection, behind the guard, until it ends or is drained; and the limits of every HTTP/2 one.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -8,13 +8,12 @@ use std::time::Duration;
 use bytes::BytesMut;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 
 use crate::body::{Body, Received};
 use crate::drain::{Drain, Phase};
-use crate::gather::gather;
 use crate::guarded::{Guarded, Verdict};
 use crate::relay::Io;
 use crate::simple;
@@ -26,7 +25,7 @@ pub const CONNECTION_WINDOW: u32 = 4 << 20;
 /// Largest frame between proxies, bytes.
 pub const FRAME: u32 = 32 * 1024;
 /// Largest frame from an application, bytes: what RFC 9113 section 6.5.2 has everybody begin with.
-const APP_FRAME: u32 = 16 * 1024;
+pub const APP_FRAME: u32 = 16 * 1024;
 /// Largest decoded header list, bytes.
 pub const HEADER_LIST: u32 = 64 * 1024;
 /// Streams that a peer may have open at once.
@@ -96,64 +95,5 @@ where
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "an http/1 connection ended");
-    }
-}
-
-/// Serves HTTP/2 on `stream`, extended CONNECT (RFC 8441) included. Ends early when the proxy aborts. After `life`, which a
-/// peer of the mesh has, the peer is told to open another connection for what follows.
-pub async fn http2<S, H, F>(stream: S, life: Option<Duration>, drain: &Drain, handle: H)
-where
-    S: Io,
-    H: Fn(Request<Received>) -> F,
-    F: Future<Output = Response<Body>> + Send + 'static,
-{
-    let service = service_fn(|request: Request<Incoming>| {
-        // In a box: hyper and tokio move what is in a stream's task many times over.
-        let response = Box::pin(handle(request.map(Received::from)));
-        async { Ok::<_, Infallible>(response.await) }
-    });
-    let (stream, gathering) = gather(stream);
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(if life.is_some() { FRAME } else { APP_FRAME })
-        .enable_connect_protocol()
-        .max_header_list_size(HEADER_LIST)
-        .max_concurrent_streams(STREAMS)
-        .max_send_buf_size(SEND_BUFFER)
-        .max_pending_accept_reset_streams(64)
-        .max_local_error_reset_streams(64)
-        .keep_alive_interval(ASKED_EVERY)
-        .keep_alive_timeout(ANSWERED_WITHIN)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = gathering(connection);
-    let ended = tokio::select! {
-        biased;
-        r = &mut connection => Some(r),
-        () = drain.reached(Phase::Draining) => None,
-        () = over(life) => None,
-    };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            connection.connection().graceful_shutdown();
-            tokio::select! {
-                biased;
-                r = connection => r,
-                () = drain.reached(Phase::Abort) => Ok(()),
-            }
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "an http/2 connection ended");
-    }
-}
-
-/// Returns after `life`, where there is an end to it.
-async fn over(life: Option<Duration>) {
-    match life {
-        Some(life) => tokio::time::sleep(life).await,
-        None => std::future::pending().await,
     }
 }

@@ -4,7 +4,6 @@
 //! It keeps no buffer while nothing flows, reads no head twice but for the guard, and writes a head and the body that is
 //! there with one call.
 
-use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,26 +12,18 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use causeway_mesh::http1::{Guard, Head, Limits, Step};
 use http::{Method, Request, Response};
-use tokio::io::{AsyncWriteExt as _, ReadBuf};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::body::{Body, Received};
 use crate::drain::{Drain, Phase};
 use crate::guarded::Verdict;
 use crate::relay::Io;
+use crate::scratch;
 
 mod head;
 mod reply;
 
 use reply::Writing;
-
-/// Read with one call at most, bytes.
-const PIECE: usize = 16 * 1024;
-
-thread_local! {
-    /// Where bytes are read to before it is known how many come: one for all connections of a thread, none of which
-    /// keeps anything there.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; PIECE].into());
-}
 
 /// What remains of a connection whose next request is not simple: the stream, and what was read of it.
 pub type Rest<S> = Option<(S, BytesMut)>;
@@ -149,11 +140,9 @@ fn is_gone<S: Io>(stream: &mut S, cx: &mut Context<'_>, held: &mut BytesMut) -> 
 
 /// One read to the end of `held`, which takes no more room than what has come; 0: the end of the stream.
 fn poll_read<S: Io>(stream: &mut S, cx: &mut Context<'_>, held: &mut BytesMut) -> Poll<io::Result<usize>> {
-    SCRATCH.with_borrow_mut(|scratch| {
-        let mut read = ReadBuf::new(scratch);
-        ready!(Pin::new(stream).poll_read(cx, &mut read))?;
-        held.extend_from_slice(read.filled());
-        Poll::Ready(Ok(read.filled().len()))
+    scratch::poll_read(stream, cx, |came| {
+        held.extend_from_slice(came);
+        came.len()
     })
 }
 

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use causeway_mesh::reject::Reject;
+use h2::ext::Protocol;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version, header};
 use hyper::client::conn::{http1, http2};
-use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::oneshot;
@@ -20,6 +20,7 @@ use crate::headers;
 use crate::metrics::Exchange;
 use crate::relay::{self, Count, Io};
 use crate::reply::Refusal;
+use crate::streams::Turn;
 
 /// Sends `request` (origin form, `Upgrade` kept) on a connection of its own, and after 101 carries bytes until both
 /// ends are done, the proxy aborts, or `cut` resolves. What `subject` names stands in errors.
@@ -53,6 +54,7 @@ pub async fn switch(
     }
     let from_server = hyper::upgrade::on(&mut response);
     verdict.tunnel();
+    let from_client = async { from_client.await.ok().map(TokioIo::new) };
     tokio::spawn(carry(from_client, from_server, drain.clone(), cut, ()));
     headers::strip(response.headers_mut(), true);
     Ok(response.map(|_| Body::new(Payload::Empty, exchange)))
@@ -95,7 +97,7 @@ pub async fn connect<S: Io>(
         return Err(Refusal::new(Reject::UpgradeRefused, format!("{subject} (no extended CONNECT)")));
     }
     let (mut parts, _) = request.into_parts();
-    let from_client = parts.extensions.remove::<OnUpgrade>();
+    let from_client = parts.extensions.remove::<Turn>();
     let from_client = from_client.ok_or_else(|| Refusal::new(Reject::UpgradeRefused, subject))?;
     parts.method = Method::CONNECT;
     parts.version = Version::HTTP_2;
@@ -109,7 +111,7 @@ pub async fn connect<S: Io>(
     }
     let from_server = hyper::upgrade::on(&mut response);
     response.headers_mut().remove(header::CONTENT_LENGTH);
-    tokio::spawn(carry(from_client, from_server, drain.clone(), cut, sender));
+    tokio::spawn(carry(from_client.tunnel(), from_server, drain.clone(), cut, sender));
     Ok(response.map(|_| Body::new(Payload::Empty, exchange)))
 }
 
@@ -138,8 +140,8 @@ async fn drive<S: Io>(connection: http2::Connection<TokioIo<S>, Payload, TokioEx
 }
 
 /// Bytes both ways until both ends are done, the proxy aborts, or `cut` resolves; `held` is let go then.
-async fn carry<T: Send>(
-    from_client: OnUpgrade,
+async fn carry<C: Io, T: Send>(
+    from_client: impl Future<Output = Option<C>> + Send,
     from_server: OnUpgrade,
     drain: Drain,
     cut: impl Future<Output = ()> + Send,
@@ -147,10 +149,10 @@ async fn carry<T: Send>(
 ) {
     let _busy = drain.busy();
     let _held = held;
-    let (Ok(client), Ok(server)) = tokio::join!(from_client, from_server) else { return };
+    let (Some(client), Ok(server)) = tokio::join!(from_client, from_server) else { return };
     let count = Count::default();
     tokio::select! {
-        r = relay::run(TokioIo::new(client), TokioIo::new(server), &count) => {
+        r = relay::run(client, TokioIo::new(server), &count) => {
             if let Err(error) = r {
                 tracing::debug!(%error, "an upgraded connection ended");
             }

@@ -8,6 +8,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::BodyError;
+use crate::direct::Reading;
 use crate::link::Answer;
 
 /// What somebody sends, frame by frame.
@@ -16,8 +17,10 @@ pub enum Received {
     Empty,
     /// From a connection that hyper reads.
     Hyper(Incoming),
-    /// From an HTTP/2 connection to an upstream.
-    Link(Answer),
+    /// From a stream of an HTTP/2 connection.
+    Stream(Answer),
+    /// From an HTTP/1.1 connection that has no task.
+    Direct(Reading),
 }
 
 impl From<Incoming> for Received {
@@ -31,7 +34,8 @@ impl Received {
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self {
             Self::Empty => Poll::Ready(None),
-            Self::Link(body) => body.poll_frame(cx),
+            Self::Stream(body) => body.poll_frame(cx),
+            Self::Direct(body) => body.poll_frame(cx),
             Self::Hyper(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|f| f.map_err(Into::into))),
         }
     }
@@ -41,7 +45,8 @@ impl Received {
         match self {
             Self::Empty => true,
             Self::Hyper(body) => body.is_end_stream(),
-            Self::Link(body) => body.is_end_stream(),
+            Self::Stream(body) => body.is_end_stream(),
+            Self::Direct(body) => body.is_end_stream(),
         }
     }
 
@@ -50,7 +55,8 @@ impl Received {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Hyper(body) => body.size_hint(),
-            Self::Link(body) => body.size_hint(),
+            Self::Stream(body) => body.size_hint(),
+            Self::Direct(body) => body.size_hint(),
         }
     }
 }

@@ -8,10 +8,10 @@ use bytes::BytesMut;
 use causeway_mesh::name;
 use causeway_mesh::policy::{self, Decision, Denied, Permit, authorize};
 use causeway_mesh::reject::Reject;
+use h2::ext::Protocol;
 use http::header;
 use http::uri::{Authority, Scheme};
 use http::{Method, Request, Response, Uri, Version, request::Parts};
-use hyper::ext::Protocol;
 
 use super::Conn;
 use crate::access_log::Line;
@@ -23,10 +23,11 @@ use crate::headers::{self, HOP_HTTP1, View, XFCC};
 use crate::limit::Told;
 use crate::link::Link;
 use crate::metrics::Exchange;
-use crate::pool::{self, Bounds, InFlight, Lease};
+use crate::pool::{Bounds, InFlight, Lease};
 use crate::relay::Io;
 use crate::reply::{Refusal, body_refusal};
 use crate::server;
+use crate::streams;
 use crate::upgrade;
 
 /// Times that a request is sent again because a kept connection was closing when it was picked.
@@ -45,7 +46,7 @@ pub async fn serve_http1<S: Io>(conn: Arc<Conn>, stream: S, first: BytesMut) {
 /// Serves HTTP/2 of a peer, for as long as its certificate is good.
 pub async fn serve_http2<S: Io>(conn: Arc<Conn>, stream: S, life: Option<Duration>) {
     let drain = conn.inbound.drain.clone();
-    server::http2(stream, life, &drain, |request| {
+    streams::serve(stream, life, &drain, move |request| {
         let conn = Arc::clone(&conn);
         async move { handle(&conn, request, None).await }
     })
@@ -252,14 +253,12 @@ async fn send(
             }
         }
         let mut checkout = connect::http1_to_app(&conn.app, CONNECT_TIMEOUT).await?;
-        let spare = if checkout.is_reused { pool::spare(&request) } else { None };
-        let mut error = match checkout.sender.try_send_request(request).await {
-            Ok(response) => return Ok((response.map(Received::from), Lease::Http1(checkout))),
-            Err(error) => error,
-        };
-        match error.take_message().or(spare) {
-            Some(again) => request = again,
-            None => return Err(Refusal::new(Reject::UpstreamReset, format!("{app} ({})", error.into_error()))),
+        match checkout.send(&mut request).await {
+            Ok(response) => return Ok((response, Lease::Http1(checkout))),
+            Err(unanswered) if unanswered.is_unsent => {}
+            Err(unanswered) => {
+                return Err(Refusal::new(Reject::UpstreamReset, format!("{app} ({})", unanswered.error)));
+            }
         }
     }
     Err(Refusal::new(Reject::UpstreamReset, app.to_string()))

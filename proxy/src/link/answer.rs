@@ -1,4 +1,4 @@
-//! A response's body as it comes in on a stream.
+//! The body of a message as it comes in on a stream.
 
 use std::task::{Context, Poll, ready};
 
@@ -10,10 +10,10 @@ use http_body::{Frame, SizeHint};
 
 use crate::body::BodyError;
 
-/// Of one response.
+/// Of one message.
 pub struct Answer {
     stream: RecvStream,
-    /// What is to come, where the response says it.
+    /// What is to come, where the message says it.
     left: Option<u64>,
     has_data: bool,
     /// Looked up once a frame: each look takes the connection's lock.
@@ -21,7 +21,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The body of a response with these fields.
+    /// The body of a message with these fields.
     pub fn new(stream: RecvStream, headers: &HeaderMap) -> Self {
         let is_end = stream.is_end_stream();
         let length = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());

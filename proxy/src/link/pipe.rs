@@ -1,4 +1,4 @@
-//! A request's body on its way into its stream, no faster than the peer's windows allow.
+//! The body of a message on its way into its stream, no faster than the peer's windows allow.
 
 use std::error::Error;
 use std::future::Future;
@@ -7,22 +7,22 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
-use http_body::Body as _;
+use http_body::Body;
 
 use crate::body::{BodyError, Payload};
 
-/// Ends when the body has been sent, or has broken off, or the peer wants no more of it; what came of the request is told
+/// Ends when the body has been sent, or has broken off, or the peer wants no more of it; what came of a request is told
 /// by its response.
-pub struct Pipe {
-    body: Payload,
+pub struct Pipe<B = Payload> {
+    body: B,
     stream: SendStream<Bytes>,
     /// Read, not yet sent; and whether it is the last.
     held: Option<(Bytes, bool)>,
 }
 
-impl Pipe {
+impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Pipe<B> {
     /// Sends `body` into `stream`.
-    pub fn new(body: Payload, stream: SendStream<Bytes>) -> Self {
+    pub fn new(body: B, stream: SendStream<Bytes>) -> Self {
         Self { body, stream, held: None }
     }
 
@@ -83,7 +83,7 @@ impl Pipe {
     }
 }
 
-impl Future for Pipe {
+impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Future for Pipe<B> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -93,7 +93,7 @@ impl Future for Pipe {
                 Poll::Ready(Ok(false)) => {}
                 Poll::Ready(Ok(true)) => return Poll::Ready(()),
                 Poll::Ready(Err(error)) => {
-                    tracing::debug!(%error, "a request's body was not sent to its end");
+                    tracing::debug!(%error, "a body was not sent to its end");
                     return Poll::Ready(());
                 }
                 // To be woken when the peer wants no more.

@@ -19,7 +19,7 @@ use crate::connect;
 use crate::endpoint::{BackendState, EndpointState, Outcome};
 use crate::headers::HOP_HTTP1;
 use crate::link::Broken;
-use crate::pool::{self, Lease};
+use crate::pool::Lease;
 use crate::reply::{ERROR_HEADER, Refusal};
 
 /// A response.
@@ -153,21 +153,10 @@ impl Call<'_> {
     ) -> Result<Got, Failed> {
         let mut checkout = connect::http1_checkout(backend, state).await.map_err(Failed::unsent)?;
         to_origin_form(request, self.authority).map_err(Failed::never)?;
-        // Few are copied; a box keeps the place small.
-        let spare = if checkout.is_reused { pool::spare(request).map(Box::new) } else { None };
-        let sent = std::mem::replace(request, Request::new(Payload::Empty));
-        match checkout.sender.try_send_request(sent).await {
-            Ok(response) => {
-                let (response, lease) = (response.map(Received::from), Lease::Http1(checkout));
-                Ok(Got { response, lease, state: Arc::clone(state), cause: None })
-            }
-            Err(mut error) => {
-                let unsent = error.take_message().or(spare.map(|spare| *spare));
-                let is_unsent = unsent.is_some();
-                if let Some(unsent) = unsent {
-                    *request = unsent;
-                }
-                let refusal = reset(backend, &error.into_error());
+        match checkout.send(request).await {
+            Ok(response) => Ok(Got { response, lease: Lease::Http1(checkout), state: Arc::clone(state), cause: None }),
+            Err(unanswered) => {
+                let (refusal, is_unsent) = (reset(backend, &unanswered.error), unanswered.is_unsent);
                 Err(Failed { refusal, cause: Some(Cause::Reset), is_unsent, was_closing: is_unsent })
             }
         }

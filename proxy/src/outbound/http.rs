@@ -29,6 +29,7 @@ use crate::metrics::Exchange;
 use crate::relay::{Io, Prefixed};
 use crate::reply::{Refusal, body_refusal};
 use crate::server;
+use crate::streams;
 use crate::target::Target;
 
 /// Serves the HTTP connection of an application.
@@ -37,7 +38,7 @@ pub async fn serve<S: Io>(outbound: Arc<Outbound>, stream: S, first: BytesMut, n
     if detect::classify(&first) == detect::Detected::Http2 {
         let stream = Prefixed::new(first, stream);
         // In a box, for which a connection of HTTP/1 has no room.
-        Box::pin(server::http2(stream, None, &drain, |request| {
+        Box::pin(streams::serve(stream, None, &drain, move |request| {
             let (outbound, named) = (Arc::clone(&outbound), named.clone());
             async move { handle(&outbound, &named, request, None).await }
         }))

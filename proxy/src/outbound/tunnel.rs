@@ -1,9 +1,9 @@
 //! An extended CONNECT on its way to one backend: an endpoint, a connection of its own to it, and the bytes.
 
 use causeway_mesh::reject::Reject;
+use h2::ext::Protocol;
 use http::request::Parts;
 use http::{Request, Response};
-use hyper::ext::Protocol;
 
 use super::call::Call;
 use super::dial;

@@ -1,6 +1,5 @@
 //! A response on its way to an HTTP/1.1 client: how its body is cut (RFC 9112 section 6), and what is written next.
 
-use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,7 +13,7 @@ use hyper::ext::ReasonPhrase;
 
 use super::head::names_close;
 use crate::body::Body;
-use crate::clock;
+use crate::date;
 use crate::relay::Io;
 
 /// Shorter pieces are copied behind each other, longer ones written from where they are, bytes.
@@ -270,7 +269,7 @@ fn write_head(out: &mut BytesMut, parts: &Parts, framing: Framing, is_head: bool
     }
     if !has_date {
         out.extend_from_slice(b"date: ");
-        write_date(out);
+        out.extend_from_slice(date::today().as_bytes());
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"\r\n");
@@ -296,21 +295,4 @@ fn write_decimal(out: &mut BytesMut, mut number: u64) {
         }
     }
     out.extend_from_slice(&digits[at..]);
-}
-
-thread_local! {
-    /// The second, and how it is written.
-    static TODAY: RefCell<(i64, String)> = const { RefCell::new((0, String::new())) };
-}
-
-fn write_date(out: &mut BytesMut) {
-    TODAY.with_borrow_mut(|(second, text)| {
-        let now = clock::unix();
-        if now != *second || text.is_empty() {
-            let seconds = std::time::Duration::from_secs(u64::try_from(now).unwrap_or(0));
-            *text = httpdate::fmt_http_date(std::time::UNIX_EPOCH + seconds);
-            *second = now;
-        }
-        out.extend_from_slice(text.as_bytes());
-    });
 }
