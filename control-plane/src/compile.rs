@@ -4,6 +4,7 @@
 
 mod alias;
 mod catalog;
+mod directions;
 mod duration;
 mod egress;
 mod examine;
@@ -31,10 +32,8 @@ mod virtual_service;
 
 use crate::index::Resources;
 use crate::problem::Problem;
-use crate::source::Key;
-use crate::source::resource::VirtualService;
 use causeway_mesh::wire;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use gateway::{Parents, is_route};
@@ -115,14 +114,9 @@ pub struct Model {
     /// What it was made from.
     resources: Arc<Resources>,
     foundation: made::Foundation,
-    rules: rules::Rules,
-    routes: routes::Routes,
-    good: previous::Good,
-    /// Resources that name what does not exist.
-    dangling: BTreeSet<Key>,
+    directions: Arc<directions::Directions>,
     problems: Vec<Problem>,
-    subjects: Subjects,
-    distinctions: part::Distinctions,
+    subjects: Arc<Subjects>,
     lineage: touched::Lineage,
     /// What it may answer otherwise than the model before; None: anything.
     touched: Option<Touched>,
@@ -142,47 +136,31 @@ pub fn compile_after(before: Option<&Model>, resources: &Arc<Resources>, setting
     let mut problems: Vec<Problem> = resources.reported.iter().chain(found).cloned().collect();
     let foundation = made::Foundation::new(before, resources, settings, &mut problems);
     let catalog: &catalog::Catalog = &foundation.catalog;
-    let mut rules = rules::Rules::new(resources, catalog, settings, &mut problems);
-    // Routes of other APIs than VirtualServices, which are never held back.
-    let others = gateway::lower(resources, catalog, &mut problems);
-    let routes_of = |services: &BTreeMap<Key, Arc<VirtualService>>, problems: &mut Vec<Problem>| {
-        let lowered = virtual_service::lower(services, catalog, settings, problems);
-        let lowered = alias::routed(lowered, catalog, settings, problems);
-        routes::Routes::new(lowered.into_iter().chain(others.iter().cloned()).collect(), problems)
-    };
-    let mut routes = routes_of(&resources.virtual_services, &mut problems);
-    let world = split::World { catalog, rules: &rules, settings };
-    let dangling = examine::examine(&routes, world, &mut problems);
-    let good = previous::good(resources, &dangling, before);
-    let held = previous::in_force(resources, &dangling, &good, &mut problems);
-    if let Some(held) = &held {
-        routes = routes_of(held, &mut Vec::new());
-    }
-    if let Some(before) = before {
-        rules.keep(&before.rules, &routes, catalog, settings);
-    }
+    let directions = directions::Directions::after(before, resources, settings, catalog);
+    problems.extend(directions.problems.iter().cloned());
     problems.sort();
     problems.dedup();
-    let subjects = part::subjects(&part::Compiled {
-        resources,
-        held: held.as_ref(),
-        routes: &routes,
-        rules: &rules,
-        problems: &problems,
-        settings,
+    let standing = before.filter(|before| {
+        Arc::ptr_eq(&before.directions, &directions) && directions::is_standing_the_same(before, resources, &problems)
     });
-    let distinctions = part::Distinctions::of(&routes, &rules);
+    let subjects = match standing {
+        Some(before) => Arc::clone(&before.subjects),
+        None => Arc::new(part::subjects(&part::Compiled {
+            resources,
+            held: directions.held.as_ref(),
+            routes: &directions.routes,
+            rules: &directions.rules,
+            problems: &problems,
+            settings,
+        })),
+    };
     let mut model = Model {
         settings: settings.clone(),
         resources: Arc::clone(resources),
         foundation,
-        rules,
-        routes,
-        good,
-        dangling,
+        directions,
         problems,
         subjects,
-        distinctions,
         lineage: touched::Lineage::after(before),
         touched: None,
     };
@@ -280,7 +258,7 @@ impl Model {
     }
 
     fn world(&self) -> split::World<'_> {
-        split::World { catalog: self.catalog(), rules: &self.rules, settings: &self.settings }
+        split::World { catalog: self.catalog(), rules: &self.directions.rules, settings: &self.settings }
     }
 
     /// Labels of the client's pod, where it is known.
@@ -301,7 +279,7 @@ impl Model {
         self.catalog().services.get(&service)?.ports.iter().find(|p| p.port == port)?;
         let subset = match subset {
             "" => None,
-            subset => Some(self.rules.defined(&service, subset)?),
+            subset => Some(self.directions.rules.defined(&service, subset)?),
         };
         let members = self.catalog().members(&service, port).iter();
         Some(members.filter(move |m| m.ready && subset.is_none_or(|s| rules::belongs(s, m))))

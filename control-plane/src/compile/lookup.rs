@@ -240,7 +240,7 @@ impl<'a> Lookup<'a> {
             addresses: pod.map(|p| p.ips.as_slice()).unwrap_or_default(),
             destinations: &service.cluster_ips,
         };
-        let routes: &Routes = &self.model.routes;
+        let routes: &Routes = &self.model.directions.routes;
         let is_ready = |backend: &str| is_pod && backend == default.name || self.model.is_ready(backend);
         let mut splits = self.splits(at.port, &is_ready);
         splits.pod = is_pod.then_some((name, default));
@@ -281,7 +281,7 @@ impl<'a> Lookup<'a> {
         };
         let services = splits.backends.iter().map(|b| (b.namespace.clone(), b.service.clone()));
         for service in services.chain([name.clone()]).collect::<BTreeSet<_>>() {
-            self.takes_part(self.model.rules.seen_by(&service, self.consumer()).map(|m| &m.key));
+            self.takes_part(self.model.directions.rules.seen_by(&service, self.consumer()).map(|m| &m.key));
         }
         wire::Destination {
             canonical: format!("{}.{}:{}", name.1, name.0, at.port),
@@ -357,7 +357,7 @@ pub(super) fn prefetch(model: &Model, client: &Client) -> Vec<String> {
     let own =
         model.catalog().services.range((namespace.clone(), String::new())..).take_while(|((n, _), _)| n == namespace);
     let own = own.map(|(name, _)| name.clone());
-    let routed = model.routes.all.iter().filter(|r| r.meta.key.namespace == *namespace);
+    let routed = model.directions.routes.all.iter().filter(|r| r.meta.key.namespace == *namespace);
     let routed = routed.flat_map(|r| &r.attachments).filter(|a| a.is_exact).map(|a| a.service.clone());
     let mut all: Vec<String> = Vec::new();
     for (ns, name) in routed.chain(own) {

@@ -142,6 +142,11 @@ impl Model {
         &self.subjects
     }
 
+    /// Whether these stand as in `before`, which was known without looking at them.
+    pub fn has_subjects_of(&self, before: &Self) -> bool {
+        Arc::ptr_eq(&self.subjects, &before.subjects)
+    }
+
     /// As [`Model::destination`], with the VirtualServices and DestinationRules that took part.
     pub fn destination_and_parts(&self, client: &Client, text: &str) -> (wire::Destination, Parts) {
         let lookup = lookup::Lookup::new(self, client, text);
@@ -174,15 +179,15 @@ impl Model {
     /// Equal for clients that get the same answer for each destination.
     pub fn distinction(&self, client: &Client) -> String {
         let mut text = client.namespace.clone();
-        if self.distinctions.account {
+        if self.directions.distinctions.account {
             text.extend(["\0", &client.account]);
         }
-        if self.distinctions.labels {
+        if self.directions.distinctions.labels {
             for (label, value) in self.labels(client).into_iter().flatten() {
                 text.extend(["\0", label, "=", value]);
             }
         }
-        if self.distinctions.addresses {
+        if self.directions.distinctions.addresses {
             let pod = self.catalog().pod(&client.namespace, &client.pod);
             pod.iter().flat_map(|p| &p.ips).for_each(|ip| text.push_str(&format!("\0{ip}")));
         }
@@ -191,7 +196,7 @@ impl Model {
 
     /// Whether [`Model::distinction`] depends on the client's pod.
     pub fn looks_at_pods(&self) -> bool {
-        self.distinctions.labels || self.distinctions.addresses
+        self.directions.distinctions.labels || self.directions.distinctions.addresses
     }
 
     fn parts<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Parts {

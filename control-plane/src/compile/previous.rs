@@ -26,7 +26,7 @@ pub(super) type Good = BTreeMap<Key, Arc<VirtualService>>;
 /// The good versions as they are now, given the keys of those that dangle.
 pub(super) fn good(resources: &Resources, dangling: &BTreeSet<Key>, before: Option<&Model>) -> Good {
     let version = |(key, latest): (&Key, &Arc<VirtualService>)| {
-        let good = if dangling.contains(key) { before?.good.get(key)? } else { latest };
+        let good = if dangling.contains(key) { before?.directions.good.get(key)? } else { latest };
         Some((key.clone(), Arc::clone(good)))
     };
     resources.virtual_services.iter().filter_map(version).collect()

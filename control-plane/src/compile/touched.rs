@@ -52,7 +52,7 @@ impl Model {
         let own = (found.service_namespace.clone(), found.service_name.clone());
         let mut all: BTreeSet<Name> = found.backends.iter().map(|b| (b.namespace.clone(), b.service.clone())).collect();
         // What a route names and what is not there takes part too: that it is not there.
-        for attached in self.routes.of(&own) {
+        for attached in self.directions.routes.of(&own) {
             let namespace = &attached.meta().key.namespace;
             for reference in attached.resource.references() {
                 match reference {
@@ -85,12 +85,15 @@ impl Model {
 
 /// What `now` may answer otherwise than `before`; None: anything.
 pub(super) fn touched(before: &Model, now: &Model) -> Option<Touched> {
-    let (was, is) = (&before.resources, &now.resources);
+    let (was, is, last) = (&before.resources, &now.resources, &before.directions);
     let is_name_space_same = is.services.is_same(&was.services)
         && is.service_entries.is_same(&was.service_entries)
         && is.reference_grants.is_same(&was.reference_grants)
         && before.settings == now.settings;
-    if !is_name_space_same || before.distinctions != now.distinctions || !now.rules.keeps_as(&before.rules) {
+    if !is_name_space_same
+        || last.distinctions != now.directions.distinctions
+        || !now.directions.rules.keeps_as(&last.rules)
+    {
         return None;
     }
     let mut touched = Touched::default();
@@ -101,12 +104,12 @@ pub(super) fn touched(before: &Model, now: &Model) -> Option<Touched> {
     keys.extend(is.tls_routes.changed(&was.tls_routes));
     keys.extend(is.destination_rules.changed(&was.destination_rules));
     // What dangles may be held back, or be held back no longer.
-    keys.extend(before.dangling.iter().chain(&now.dangling));
+    keys.extend(last.dangling.iter().chain(&now.directions.dangling));
     if !keys.is_empty() {
-        for routes in [&before.routes, &now.routes] {
+        for routes in [&last.routes, &now.directions.routes] {
             touched.routes(routes, &keys);
         }
-        for rules in [&before.rules, &now.rules] {
+        for rules in [&last.rules, &now.directions.rules] {
             touched.rules(rules, &keys);
         }
     }

@@ -245,7 +245,7 @@ impl Session {
     /// stream is sent even if it is empty, so that the proxy knows that it is up to date.
     pub fn next(&mut self, catalogue: &impl Catalogue) -> Option<wire::Update> {
         if let Some(few) = self.few(catalogue) {
-            return self.next_of(few, catalogue.serial());
+            return self.next_of(&few, catalogue.serial());
         }
         let wanted = self.wanted(catalogue);
         self.look(catalogue, &wanted);
@@ -312,12 +312,12 @@ impl Session {
     }
 
     /// As [`Session::next`] where all but `few` is as it was; without a batch where the proxy holds these too.
-    fn next_of(&mut self, few: Vec<(usize, Arc<Prepared>)>, serial: u64) -> Option<wire::Update> {
+    fn next_of(&mut self, few: &[(usize, Arc<Prepared>)], serial: u64) -> Option<wire::Update> {
         let looked = self.looked.as_mut()?;
         looked.serial = serial;
         self.seen = serial;
         let (mut due, mut uses_others) = (Vec::new(), false);
-        for (place, now) in &few {
+        for (place, now) in few {
             let is_other = |held: &&mut Held| held.version != now.resource.version;
             let name = &now.resource.name;
             match self.held.get_mut(name).filter(|held| !is_other(held)) {

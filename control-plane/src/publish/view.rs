@@ -200,7 +200,7 @@ impl View {
     pub(super) fn after(mut self, before: Option<&Self>, serial: u64) -> Self {
         self.serial = serial;
         self.since = match before {
-            Some(before) if Arc::ptr_eq(&before.model, &self.model) => Arc::clone(&before.since),
+            Some(before) if self.model.has_subjects_of(&before.model) => Arc::clone(&before.since),
             _ => {
                 let known = before.map(|b| &*b.since);
                 Arc::new(since(self.model.subjects().iter().map(|(k, s)| (k, s.version)), known, serial))

@@ -118,6 +118,8 @@ impl Ears {
                     let flags = event.events();
                     let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
                     match self.watched.get(&event.wd()).zip(name) {
+                        // Notes of editors and tools. The two dots are of a mounted ConfigMap, whose files are links through them.
+                        Some((_, name)) if is_hidden(name) && !name.as_bytes().starts_with(b"..") => {}
                         Some((paths, name)) if !flags.contains(ReadFlags::ISDIR) && !is_hidden(name) => {
                             let fate = fate(flags);
                             heard.files.extend(paths.iter().map(|path| (path.join(name), fate)));
@@ -171,6 +173,10 @@ mod tests {
         assert_eq!(ears.drain().files, [(at("moved.yaml"), Fate::Gone)].into());
         fs::create_dir(at("deep")).unwrap();
         assert!(ears.drain().anything, "it may hold files already");
+        fs::write(at(".a.yaml.swp"), "1").unwrap();
+        assert!(ears.drain().is_nothing());
+        std::os::unix::fs::symlink("x", at("..data")).unwrap();
+        assert!(ears.drain().anything);
     }
 
     #[tokio::test]

@@ -1,0 +1,91 @@
+//! What routes and rules say, resolved: nothing of it depends on Pods or endpoints, so that these may come and go without it
+//! being worked out again.
+
+use super::catalog::Catalog;
+use super::previous::{self, Good};
+use super::routes::Routes;
+use super::rules::Rules;
+use super::{Model, Settings, alias, examine, gateway, part, split, virtual_service};
+use crate::index::Resources;
+use crate::problem::Problem;
+use crate::source::Key;
+use crate::source::resource::VirtualService;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Directions {
+    pub(super) rules: Rules,
+    pub(super) routes: Routes,
+    pub(super) good: Good,
+    /// Versions of VirtualServices that are in force, where they are not the latest throughout.
+    pub(super) held: Option<Good>,
+    /// Resources that name what does not exist.
+    pub(super) dangling: BTreeSet<Key>,
+    pub(super) distinctions: part::Distinctions,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Directions {
+    /// Those of `before` where they say the same, else new ones.
+    pub(super) fn after(
+        before: Option<&Model>,
+        resources: &Resources,
+        settings: &Settings,
+        catalog: &Catalog,
+    ) -> Arc<Self> {
+        match before.filter(|b| b.settings == *settings && is_said_the_same(&b.resources, resources)) {
+            Some(before) => Arc::clone(&before.directions),
+            None => Arc::new(Self::new(before, resources, settings, catalog)),
+        }
+    }
+
+    fn new(before: Option<&Model>, resources: &Resources, settings: &Settings, catalog: &Catalog) -> Self {
+        let mut problems = Vec::new();
+        let mut rules = Rules::new(resources, catalog, settings, &mut problems);
+        // Routes of other APIs than VirtualServices, which are never held back.
+        let others = gateway::lower(resources, catalog, &mut problems);
+        let routes_of = |services: &BTreeMap<Key, Arc<VirtualService>>, problems: &mut Vec<Problem>| {
+            let lowered = virtual_service::lower(services, catalog, settings, problems);
+            let lowered = alias::routed(lowered, catalog, settings, problems);
+            Routes::new(lowered.into_iter().chain(others.iter().cloned()).collect(), problems)
+        };
+        let mut routes = routes_of(&resources.virtual_services, &mut problems);
+        let world = split::World { catalog, rules: &rules, settings };
+        let dangling = examine::examine(&routes, world, &mut problems);
+        let good = previous::good(resources, &dangling, before);
+        let held = previous::in_force(resources, &dangling, &good, &mut problems);
+        if let Some(held) = &held {
+            routes = routes_of(held, &mut Vec::new());
+        }
+        if let Some(before) = before {
+            rules.keep(&before.directions.rules, &routes, catalog, settings);
+        }
+        let distinctions = part::Distinctions::of(&routes, &rules);
+        Self { rules, routes, good, held, dangling, distinctions, problems }
+    }
+}
+
+/// Whether nothing of which directions are made has changed.
+fn is_said_the_same(was: &Resources, is: &Resources) -> bool {
+    is.services.is_same(&was.services)
+        && is.service_entries.is_same(&was.service_entries)
+        && is.virtual_services.is_same(&was.virtual_services)
+        && is.destination_rules.is_same(&was.destination_rules)
+        && is.http_routes.is_same(&was.http_routes)
+        && is.grpc_routes.is_same(&was.grpc_routes)
+        && is.tcp_routes.is_same(&was.tcp_routes)
+        && is.tls_routes.is_same(&was.tls_routes)
+        && is.reference_grants.is_same(&was.reference_grants)
+}
+
+/// Whether, with the same directions, every resource of the user's API stands as before.
+pub(super) fn is_standing_the_same(before: &Model, is: &Resources, problems: &[Problem]) -> bool {
+    let was = &before.resources;
+    is.authorization_policies.is_same(&was.authorization_policies)
+        && is.peer_authentications.is_same(&was.peer_authentications)
+        && is.rate_limit_policies.is_same(&was.rate_limit_policies)
+        && is.refused == was.refused
+        && problems == before.problems
+}
