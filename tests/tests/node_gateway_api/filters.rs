@@ -13,6 +13,7 @@ const MATCHES: &str = "  rules:
     backendRefs: [{name: v2, port: 80}]
   - matches:
     - {path: {type: Exact, value: /exact}}
+    - {path: {type: PathPrefix, value: /whole}}
     - {path: {type: RegularExpression, value: \"/item/[0-9]+\"}}
     - headers: [{type: RegularExpression, name: x-user, value: \"a(b|c)+\"}]
     - queryParams: [{type: RegularExpression, name: q, value: \"x.*\"}]
@@ -78,15 +79,18 @@ const CORS: &str = "  rules:
 ";
 
 #[test]
-fn requests_are_matched_by_method_exact_path_and_regular_expressions() {
+fn requests_are_matched_by_method_path_and_regular_expressions() {
     let Some(town) = Town::shared() else { return };
     let _told = town.node.told(&[TOWN_NAME]);
     town.route("HTTPRoute", "matches", &parent("matches", MATCHES));
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 12] = [
         (&["http://matches/"], "v1"),
         (&["-X", "POST", "http://matches/"], "v2"),
         (&["http://matches/exact"], "v2"),
         (&["http://matches/exact/not"], "v1"),
+        (&["http://matches/whole"], "v2"),
+        (&["http://matches/whole/segments"], "v2"),
+        (&["http://matches/wholesome"], "v1"),
         (&["http://matches/item/12"], "v2"),
         (&["http://matches/item/12a"], "v1"),
         (&["-H", "x-user: abcb", "http://matches/"], "v2"),
