@@ -129,6 +129,25 @@ fn half_a_file_is_not_believed() {
     assert!(!bench.directory.is_settling());
 }
 
+#[tokio::test]
+async fn what_is_moved_into_its_place_is_believed_at_once() {
+    let mut bench = Bench::new(&[("a.yaml", &service("a", 80))]);
+    let at = |name: &str| bench.root.path().join(name);
+    bench.directory.ears = Some(Ears::new().unwrap());
+    assert!(bench.directory.look(Settled::Twice, false).is_empty());
+    assert!(bench.directory.look_where_heard().is_empty(), "nothing happened before it listened");
+    fs::write(at("a.new"), service("a", 90)).unwrap();
+    fs::rename(at("a.new"), at("a.yaml")).unwrap();
+    assert!(matches!(bench.directory.look_where_heard()[..], [Event::Upsert { .. }]));
+    fs::write(at("a.yaml"), service("a", 91)).unwrap();
+    assert!(bench.directory.look_where_heard().is_empty() && bench.directory.is_settling());
+    assert!(matches!(bench.directory.look_where_heard()[..], [Event::Upsert { .. }]));
+    fs::rename(at("a.yaml"), at("b.yaml")).unwrap();
+    // A new name is listed, and read as what was moved there.
+    assert!(matches!(bench.directory.look_where_heard()[..], [Event::Upsert { .. }]));
+    assert!(bench.directory.look_where_heard().is_empty());
+}
+
 #[test]
 fn hidden_directories_are_skipped_and_links_are_followed() {
     let bench = Bench::new(&[]);
