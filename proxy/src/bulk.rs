@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use crate::through::write_through;
 
 /// Read ahead at most, bytes.
-pub const AHEAD: usize = 64 * 1024;
+pub const AHEAD: usize = 192 * 1024;
 
 /// A read that filled this much room and left none shows that more is there, bytes.
 const LEAST: usize = 2 * 1024;

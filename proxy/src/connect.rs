@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::body::Payload;
-use crate::bulk::Bulk;
+use crate::bulk::{AHEAD, Bulk};
 use crate::clock;
 use crate::endpoint::{BackendState, EndpointState, Slot};
 use crate::link::Link;
@@ -288,8 +288,9 @@ pub async fn bytes(
     let timeout = backend.backend.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
     match identity(backend, state) {
         Some(identity) => {
-            let stream = tls(tls_source, state.address(), identity, alpn, timeout).await?;
+            let mut stream = tls(tls_source, state.address(), identity, alpn, timeout).await?;
             keep_alive(backend, stream.get_ref().0.get_ref());
+            stream.get_mut().1.set_buffer_limit(Some(AHEAD)); // what a tunnel reads at once it writes at once
             Ok(Upstream::Tls(Box::new(stream)))
         }
         None => {

@@ -18,7 +18,7 @@ use tokio_rustls::rustls::server::Acceptor;
 
 use crate::accept::Accepted;
 use crate::access_log::AccessLog;
-use crate::bulk::Bulk;
+use crate::bulk::{AHEAD, Bulk};
 use crate::connect::{self, CONNECT_TIMEOUT, Upstream};
 use crate::drain::Drain;
 use crate::endpoint::EndpointState;
@@ -151,7 +151,7 @@ impl Inbound {
         let mut start = start;
         start.io.stop();
         let accepted = tokio::time::timeout(HANDSHAKE, start.into_stream(state.server_config())).await;
-        let stream = match accepted {
+        let mut stream = match accepted {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return self.handshake_failed(from, &error),
             Err(_) => return self.handshake_failed(from, &std::io::ErrorKind::TimedOut.into()),
@@ -163,7 +163,10 @@ impl Inbound {
         match alpn {
             Alpn::H2 => Box::pin(http::serve_http2(conn, stream, life)).await,
             Alpn::H1 => Box::pin(http::serve_http1(conn, stream, BytesMut::new())).await,
-            Alpn::Tcp => Box::pin(tcp::serve(conn, stream, BytesMut::new())).await,
+            Alpn::Tcp => {
+                stream.get_mut().1.set_buffer_limit(Some(AHEAD)); // what a tunnel reads at once it writes at once
+                Box::pin(tcp::serve(conn, stream, BytesMut::new())).await;
+            }
         }
     }
 
