@@ -39,6 +39,8 @@ fn filter(text: &str, most: LevelFilter) -> Result<Targets, String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
