@@ -217,7 +217,12 @@ impl Rules {
     fn defined_by(&self, service: &Name, name: &str, consumer: &str) -> Option<&Subset> {
         let scoped = self.by_service.get(service);
         let list = scoped.and_then(|s| if consumer.is_empty() { Some(&s.producer) } else { s.consumers.get(consumer) });
-        let live = list.into_iter().flatten().flat_map(|a| a.resource.subsets()).find(|s| s.name == name);
+        // A rule that its own namespace does not see is nobody's: the name is then that of a subset hidden from it.
+        let is_seen = |a: &&Attached<Rule>| {
+            consumer.is_empty() || is_exported(&a.resource.written.spec.export_to, a.meta(), consumer)
+        };
+        let seen = list.into_iter().flatten().filter(is_seen);
+        let live = seen.flat_map(|a| a.resource.subsets()).find(|s| s.name == name);
         let kept = || self.kept.get(&(service.clone(), consumer.to_owned(), name.to_owned()));
         let first = live.or_else(kept)?;
         // The rule that wins comes first, as in the lookup.

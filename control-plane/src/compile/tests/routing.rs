@@ -184,6 +184,24 @@ fn export_to_hides_a_producers_route() {
 }
 
 #[test]
+fn a_subset_that_the_client_does_not_see_has_no_endpoints_whatever_its_namespace_writes_for_others() {
+    let producer = format!("{SUBSETS}\nexportTo: ['.']");
+    let text = prodsvc().replace(
+        &custom("DestinationRule", "prod", "prodsvc", SUBSETS),
+        &custom("DestinationRule", "prod", "prodsvc", &producer),
+    );
+    let others = "host: prodsvc.prod\nexportTo: [prod]\nsubsets: [{name: v1-stable, labels: {version: stable}}]";
+    let route = "hosts: [prodsvc.prod]\nhttp:\n- route:\n  - {destination: {host: prodsvc.prod}, weight: 1}\n  - \
+                 {destination: {host: prodsvc.prod, subset: v1-stable}, weight: 1}";
+    let extra = [custom("DestinationRule", "dev", "others", others), custom("VirtualService", "dev", "v", route)];
+    let model = model(&format!("{text}{}", extra.concat()));
+    let destination = model.destination(&client("dev"), "prodsvc.prod:80");
+    let Some(wire::route::Action::Split(split)) = &destination.routes[0].action else { panic!("{destination:?}") };
+    assert_eq!(shares(split), [("prodsvc.prod:80", 1, 1), ("prodsvc.prod:80/v1-stable@dev", 1, 0)]);
+    assert!(model.endpoints("prodsvc.prod:80/v1-stable@dev").is_none_or(|found| found.endpoints.is_empty()));
+}
+
+#[test]
 fn a_consumers_traffic_policy_wins_for_its_clients_also_over_that_of_the_producers_subset() {
     let producer = "host: prodsvc\nsubsets:\n- {name: v1-stable, labels: {version: stable}, trafficPolicy: {connectionPool: {tcp: {connectTimeout: 2s}}}}\n- {name: v1-canary, labels: {version: canary}}";
     let consumer = "host: prodsvc.prod\ntrafficPolicy: {connectionPool: {tcp: {connectTimeout: 7s}}}";
