@@ -37,7 +37,7 @@ const BOUNDS: [Bound; 2] = [
         load: "GET",
         request: b"GET / HTTP/1.1\r\nHost: site.prod\r\nUser-Agent: count\r\nAccept: */*\r\n\r\n",
         outbound: (21.0, 7_500.0),
-        inbound: (19.0, 16_000.0),
+        inbound: (17.0, 7_500.0),
     },
     Bound {
         load: "POST with 16 bytes",
