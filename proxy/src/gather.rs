@@ -46,13 +46,6 @@ pub fn gather<S, F>(stream: S) -> (Gathered<S>, impl FnOnce(F) -> Gathering<S, F
     (Gathered(inner), move |connection| Gathering { connection: Box::pin(connection), stream })
 }
 
-impl<S, F: Future> Gathering<S, F> {
-    /// The connection.
-    pub fn connection(&mut self) -> Pin<&mut F> {
-        self.connection.as_mut()
-    }
-}
-
 impl<S: AsyncWrite + Unpin, F: Future> Future for Gathering<S, F> {
     type Output = F::Output;
 

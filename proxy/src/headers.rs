@@ -73,6 +73,12 @@ fn named(headers: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
+/// Whether a value that is a list, as that of `Connection`, names an option.
+pub fn names(value: &HeaderValue, option: &str) -> bool {
+    let mut options = value.as_bytes().split(|byte| *byte == b',');
+    options.any(|named| named.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
+}
+
 /// The place of a field in [`HOP_BY_HOP`].
 fn hop_by_hop(name: &HeaderName) -> Option<usize> {
     // Of most names the length says that they are none.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection, Handshake, SendResponse};
 use h2::{PingPong, Reason, RecvStream};
 use http::header::{CONTENT_LENGTH, DATE, HeaderValue};
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response};
 use http_body::Body as _;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -164,7 +164,6 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let (mut head, body) = request.into_parts();
-    head.version = Version::HTTP_2;
     let (body, turn) = if head.method == Method::CONNECT {
         // Nothing is a body where all that follows is a tunnel.
         let (turn, tells) = Turn::new();
@@ -196,7 +195,6 @@ async fn answer<F>(
     let Some(response) = response.await else { return };
     drop(handled);
     let (mut head, body) = response.into_parts();
-    head.version = Version::HTTP_2;
     if !head.headers.contains_key(DATE) {
         head.headers.insert(DATE, date::today());
     }

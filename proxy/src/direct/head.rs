@@ -12,6 +12,7 @@ use hyper::ext::ReasonPhrase;
 
 use super::reading::Framing;
 use crate::body::Payload;
+use crate::headers::names;
 
 /// Fields of a response at most.
 pub const FIELDS: usize = 100;
@@ -105,7 +106,8 @@ pub fn fields(bytes: &Bytes, read: &[httparse::Header<'_>]) -> Result<HeaderMap,
 }
 
 fn framing(head: &Parts, method: &Method, is_old: bool) -> Result<(Framing, bool), &'static str> {
-    let keeps = if is_old { names(&head.headers, "keep-alive") } else { !names(&head.headers, "close") };
+    let says = |option| head.headers.get_all(CONNECTION).iter().any(|value| names(value, option));
+    let keeps = if is_old { says("keep-alive") } else { !says("close") };
     if *method == Method::HEAD || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         return Ok((Framing::Done, keeps));
     }
@@ -121,12 +123,6 @@ fn framing(head: &Parts, method: &Method, is_old: bool) -> Result<(Framing, bool
         }
         (Some(_), _, None) => Err("the response has a Transfer-Encoding that is not `chunked`"),
     }
-}
-
-/// Whether `Connection` names an option.
-fn names(fields: &HeaderMap, option: &str) -> bool {
-    let options = fields.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    options.into_iter().any(|named| named.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
 }
 
 /// `Content-Length`, of which all that are there must say the same.

@@ -8,6 +8,7 @@ use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri};
 
 use crate::body::Received;
+use crate::headers::names;
 
 /// A request without body, and whether the connection ends with it; None: the target is none that `http` reads.
 pub fn parse(head: &Bytes) -> Option<(Request<Received>, bool)> {
@@ -25,16 +26,11 @@ pub fn parse(head: &Bytes) -> Option<(Request<Received>, bool)> {
     let mut closes = false;
     for line in lines {
         let (name, value) = field(head, line)?;
-        closes |= name == CONNECTION && names_close(&value);
+        closes |= name == CONNECTION && names(&value, "close");
         fields.append(name, value);
     }
     *request.headers_mut() = fields;
     Some((request, closes))
-}
-
-/// Whether a value of `Connection` names `close`.
-pub fn names_close(value: &HeaderValue) -> bool {
-    value.as_bytes().split(|byte| *byte == b',').any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 /// The field of a line; a value stays where it is and is not copied.

@@ -11,9 +11,9 @@ use http::{Response, StatusCode};
 use http_body::{Body as _, Frame};
 use hyper::ext::ReasonPhrase;
 
-use super::head::names_close;
 use crate::body::Body;
 use crate::date;
+use crate::headers::names;
 use crate::relay::Io;
 
 /// Shorter pieces are copied behind each other, longer ones written from where they are, bytes.
@@ -246,7 +246,7 @@ fn write_head(out: &mut BytesMut, parts: &Parts, framing: Framing, is_head: bool
     let mut has_date = false;
     for (name, value) in &parts.headers {
         match *name {
-            CONNECTION => closes |= names_close(value),
+            CONNECTION => closes |= names(value, "close"),
             TRANSFER_ENCODING => {}
             CONTENT_LENGTH if !keeps_length => {}
             _ => {
