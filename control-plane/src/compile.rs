@@ -3,6 +3,7 @@
 //! [`compile`] resolves everything once per change; the lookups of [`Model`] then answer for one client each.
 
 mod alias;
+mod asked;
 mod catalog;
 mod directions;
 mod duration;
@@ -18,6 +19,7 @@ mod matching;
 mod part;
 mod peer;
 mod policy;
+mod prefetch;
 mod previous;
 mod principal;
 mod protocol;
@@ -36,8 +38,9 @@ use causeway_mesh::wire;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use asked::Topic;
 pub use gateway::{Parents, is_route};
-pub use part::{Parts, Subject, Subjects};
+pub use part::{Answer, Parts, Subject, Subjects};
 pub use touched::Touched;
 
 /// Namespace, then name.
@@ -240,18 +243,19 @@ impl Model {
     /// Destinations that `client` will most likely use, as subscription texts: the Services of its own namespace and
     /// those that routes of its namespace are about.
     pub fn prefetch(&self, client: &Client) -> Vec<String> {
-        lookup::prefetch(self, client)
+        prefetch::prefetch(self, client)
     }
 
     /// Every Service, for the admin view.
     pub fn services(&self) -> Vec<ServiceView> {
-        let view = |(name, service): (&Name, &Arc<crate::source::resource::Service>)| {
+        let view = |(namespace, name, service): (&str, &String, &Arc<crate::source::resource::Service>)| {
             let first = service.ports.first().map_or(0, |p| p.port);
+            let members = self.catalog().members(&(namespace.to_owned(), name.clone()), first);
             ServiceView {
-                namespace: name.0.clone(),
-                name: name.1.clone(),
+                namespace: namespace.to_owned(),
+                name: name.clone(),
                 ports: service.ports.iter().map(|p| p.port).collect(),
-                endpoints: self.catalog().members(name, first).iter().filter(|m| m.ready).count(),
+                endpoints: members.iter().filter(|m| m.ready).count(),
             }
         };
         self.catalog().services.iter().map(view).collect()
@@ -287,4 +291,4 @@ impl Model {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

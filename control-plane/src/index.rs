@@ -21,7 +21,7 @@ pub use table::Table;
 pub struct Resources {
     pub namespaces: Table<Named>,
     pub service_accounts: Table<Named>,
-    pub services: Table<Service>,
+    pub services: Shelves<Service>,
     pub endpoint_slices: Shelves<EndpointSlice>,
     pub pods: Shelves<Pod>,
     pub virtual_services: Table<VirtualService>,

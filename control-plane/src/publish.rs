@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use causeway_mesh::spiffe::SpiffeId;
 use causeway_mesh::wire;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::compile::Client;
 use crate::metrics::Metrics;
@@ -90,6 +90,8 @@ pub struct Proxy {
     /// Seconds since the epoch.
     pub since: i64,
     state: Mutex<ProxyState>,
+    /// That something is in force which its stream has to look at.
+    news: Notify,
 }
 
 #[derive(Debug)]
@@ -112,7 +114,7 @@ impl Proxy {
 
 /// See the module.
 pub struct Publisher {
-    views: watch::Sender<Option<Arc<View>>>,
+    view: RwLock<Option<Arc<View>>>,
     proxies: Mutex<BTreeMap<u64, Arc<Proxy>>>,
     used: Mutex<BTreeMap<(String, String), VecDeque<String>>>,
     next_id: AtomicU64,
@@ -134,7 +136,7 @@ impl Publisher {
     /// One that has nothing in force yet.
     pub fn new(metrics: Metrics) -> Self {
         Self {
-            views: watch::Sender::new(None),
+            view: RwLock::default(),
             proxies: Mutex::default(),
             used: Mutex::default(),
             next_id: AtomicU64::new(0),
@@ -144,28 +146,35 @@ impl Publisher {
         }
     }
 
-    /// Puts a new configuration in force. The proxies follow, each at its own pace.
+    /// Puts a new configuration in force. The proxies that it touches follow, each at its own pace.
     pub fn publish(&self, view: View) {
-        self.views.send_modify(|now| {
-            let serial = now.as_ref().map_or(1, |v| v.serial + 1);
-            *now = Some(Arc::new(view.after(now.as_deref(), serial)));
-        });
-        self.note_change();
+        self.replace(|_| Some(view));
     }
 
     /// Changes the trust bundle alone; nothing while no configuration is in force.
     pub fn publish_trust(&self, trust: wire::TrustBundle) {
-        let changed = self.views.send_if_modified(|now| match now {
-            Some(v) if v.trust != trust => {
-                let next = View::new(Arc::clone(&v.model), trust);
-                *now = Some(Arc::new(next.after(Some(v), v.serial + 1)));
-                true
-            }
-            _ => false,
+        self.replace(|now| {
+            let now = now.filter(|now| now.trust != trust)?;
+            Some(View::new(Arc::clone(&now.model), trust))
         });
-        if changed {
-            self.note_change();
+    }
+
+    fn replace(&self, next: impl FnOnce(Option<&View>) -> Option<View>) {
+        let view = {
+            let mut now = self.view.write().unwrap_or_else(PoisonError::into_inner);
+            let Some(next) = next(now.as_deref()) else { return };
+            let serial = now.as_ref().map_or(1, |v| v.serial + 1);
+            let view = Arc::new(next.after(now.as_deref(), serial));
+            *now = Some(Arc::clone(&view));
+            view
+        };
+        // Who is not in the list yet has not looked yet.
+        for proxy in self.proxies() {
+            if !proxy.state().session.passes(&*view) {
+                proxy.news.notify_one();
+            }
         }
+        self.note_change();
     }
 
     /// A count that grows with whatever may change [`Publisher::progress`].
@@ -202,7 +211,7 @@ impl Publisher {
 
     /// What is in force; None before the first configuration was read.
     pub fn view(&self) -> Option<Arc<View>> {
-        self.views.borrow().clone()
+        self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The connected proxies.
@@ -231,7 +240,7 @@ impl Publisher {
         self.remember(session.client(), &hello.destinations);
         let version: String = hello.proxy_version.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
         let state = Mutex::new(ProxyState { session, waiting_since: None });
-        let proxy = Arc::new(Proxy { peer, version, since: now, state });
+        let proxy = Arc::new(Proxy { peer, version, since: now, state, news: Notify::new() });
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         self.proxies.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&proxy));
         self.metrics.connected_proxies.inc();

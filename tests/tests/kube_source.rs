@@ -177,7 +177,7 @@ fn an_api_server_that_goes_away_or_forgets_costs_no_resource_and_no_change() {
     });
     let held = |watched: &Watched| {
         let r = watched.snapshot();
-        (r.virtual_services.len(), r.pods.len(), r.services.keys().filter(|k| k.namespace == "dev").count())
+        (r.virtual_services.len(), r.pods.len(), r.services.iter().filter(|(k, _)| k.namespace == "dev").count())
     };
     eventually("all is read", || held(&watched) == (2, 1, 1));
 

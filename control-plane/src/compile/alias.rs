@@ -27,8 +27,14 @@ pub(super) enum Target {
 
 /// Follows the aliases from `start`.
 pub(super) fn follow(start: &Name, catalog: &Catalog, settings: &Settings) -> Target {
+    followed(start, catalog, settings, |_| {})
+}
+
+/// As [`follow`]; every name on the way is shown to `pass`, one that is not there included.
+pub(super) fn followed(start: &Name, catalog: &Catalog, settings: &Settings, mut pass: impl FnMut(&Name)) -> Target {
     let mut at = start.clone();
     for _ in 0..MAX_HOPS {
+        pass(&at);
         let Some(service) = catalog.services.get(&at) else { return Target::Nowhere };
         let Some(external) = &service.external_name else { return Target::Service(at) };
         match inside(external, settings) {

@@ -3,15 +3,20 @@
 //! It is put together from one [`Space`] for each namespace, so that a Pod or an EndpointSlice costs what its namespace holds.
 
 mod claims;
+mod owners;
+mod services;
 mod space;
 
 use super::external::{Entries, Listed};
 use super::{Name, Settings};
 use crate::index::Resources;
 use crate::problem::Problem;
+use crate::source::Key;
 use crate::source::resource::{Pod, Service};
 use causeway_mesh::wire;
 use claims::Claims;
+use owners::Owners;
+use services::Services;
 use space::Space;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -33,8 +38,8 @@ pub(super) struct Member {
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
     /// Those of ServiceEntries included.
-    pub(super) services: Arc<BTreeMap<Name, Arc<Service>>>,
-    by_cluster_ip: Arc<BTreeMap<IpAddr, Name>>,
+    pub(super) services: Services,
+    owners: Owners,
     claims: Claims,
     /// By namespace.
     spaces: BTreeMap<Arc<str>, Arc<Space>>,
@@ -54,38 +59,31 @@ impl Catalog {
         for pod in resources.pods.values() {
             catalog.claims.add(pod);
         }
-        let (mut services, mut by_cluster_ip) = (BTreeMap::new(), BTreeMap::new());
-        let mut namespaces: BTreeSet<Arc<str>> =
-            resources.pods.namespaces().chain(resources.endpoint_slices.namespaces()).cloned().collect();
-        for (key, service) in &resources.services {
-            let name = (key.namespace.clone(), key.name.clone());
-            for ip in &service.cluster_ips {
-                // Two Services with one address cannot be in a cluster; in a directory the first by name has it.
-                by_cluster_ip.entry(*ip).or_insert_with(|| name.clone());
-            }
-            services.insert(name, Arc::clone(service));
-            if !namespaces.contains(&*key.namespace) {
-                namespaces.insert(key.namespace.as_str().into());
-            }
+        for (key, service) in resources.services.iter() {
+            catalog.services.insert(name_of(key), Arc::clone(service));
         }
-        (catalog.services, catalog.by_cluster_ip) = (Arc::new(services), Arc::new(by_cluster_ip));
+        catalog.owners = Owners::new(resources);
+        let namespaces = resources.pods.namespaces().chain(resources.endpoint_slices.namespaces());
+        let namespaces: BTreeSet<Arc<str>> = namespaces.chain(resources.services.namespaces()).cloned().collect();
         namespaces.into_iter().for_each(|namespace| catalog.look_at(namespace, resources));
         catalog
     }
 
-    /// As [`Catalog::new`], where Services, ServiceEntries and settings are those of `before`, which was made from `was`: only
-    /// namespaces whose Pods or EndpointSlices changed are looked at. Without the endpoints of ServiceEntries.
+    /// As [`Catalog::new`], where the settings are those of `before`, which was made from `was`: only namespaces whose
+    /// Services, Pods or EndpointSlices changed are looked at. Hosts of ServiceEntries are taken over where these are the
+    /// same, without their endpoints.
     pub(super) fn after(before: &Self, was: &Resources, resources: &Resources) -> Self {
         let mut catalog = Self {
-            services: Arc::clone(&before.services),
-            by_cluster_ip: Arc::clone(&before.by_cluster_ip),
+            services: before.services.clone(),
+            owners: before.owners.clone(),
             claims: before.claims.clone(),
             spaces: before.spaces.clone(),
             entries: Arc::clone(&before.entries),
             outside: Arc::clone(&before.outside),
             trust_domain: before.trust_domain.clone(),
         };
-        let touched = resources.pods.touched(&was.pods).into_iter();
+        catalog.change_services(was, resources);
+        let touched = resources.pods.touched(&was.pods).into_iter().chain(resources.services.touched(&was.services));
         let mut touched: BTreeSet<Arc<str>> =
             touched.chain(resources.endpoint_slices.touched(&was.endpoint_slices)).cloned().collect();
         let mut others = BTreeSet::new();
@@ -97,6 +95,37 @@ impl Catalog {
         touched.extend(others.iter().map(|namespace| namespace.as_str().into()));
         touched.into_iter().for_each(|namespace| catalog.look_at(namespace, resources));
         catalog
+    }
+
+    /// Follows the Services from `was` to `resources`.
+    fn change_services(&mut self, was: &Resources, resources: &Resources) {
+        let is_by_entries = !resources.service_entries.is_same(&was.service_entries);
+        let changed = resources.services.changed(&was.services);
+        if is_by_entries {
+            // A host may have stood in place of a Service, so all are put in anew.
+            (self.entries, self.outside) = Default::default();
+            self.services = Services::default();
+            resources
+                .services
+                .iter()
+                .for_each(|(key, service)| self.services.insert(name_of(key), Arc::clone(service)));
+        }
+        let mut addresses = BTreeSet::new();
+        for key in changed {
+            let (name, last, now) = (name_of(key), was.services.get(key), resources.services.get(key));
+            let of = |service: Option<&Arc<Service>>| service.map(|s| s.cluster_ips.clone()).unwrap_or_default();
+            let (of_last, of_now) = (of(last), of(now));
+            if of_last != of_now {
+                addresses.extend(of_last.into_iter().chain(of_now));
+            }
+            if !is_by_entries && self.entries.get(&name).is_none() {
+                match now {
+                    Some(service) => self.services.insert(name, Arc::clone(service)),
+                    None => self.services.remove(&name),
+                }
+            }
+        }
+        self.owners.change(&addresses, resources);
     }
 
     fn look_at(&mut self, namespace: Arc<str>, resources: &Resources) {
@@ -113,7 +142,7 @@ impl Catalog {
             }
             let is_known = self.entries.get(&name).is_some();
             if !is_known {
-                Arc::make_mut(&mut self.services).insert(name, Arc::new(service));
+                self.services.insert(name, Arc::new(service));
             }
         }
         (self.entries, self.outside) = (Arc::new(entries), Arc::new(outside));
@@ -136,7 +165,7 @@ impl Catalog {
         }
     }
 
-    /// Services whose endpoints are not those of `before`, which has the same Services.
+    /// Services and hosts of ServiceEntries whose endpoints are not those of `before`. What is not in both is not looked for.
     pub(super) fn differing(&self, before: &Self) -> BTreeSet<Name> {
         let mut all = BTreeSet::new();
         for (namespace, space, last) in self.other_spaces(before) {
@@ -158,6 +187,11 @@ impl Catalog {
         all
     }
 
+    /// Addresses in namespaces that were looked at since `before` which may be of another pod, or of another headless Service.
+    pub(super) fn differing_addresses(&self, before: &Self) -> BTreeSet<IpAddr> {
+        self.other_spaces(before).flat_map(|(_, space, last)| space.differing_addresses(last)).collect()
+    }
+
     /// Namespaces that were looked at since `before`, as they are and as they were.
     fn other_spaces<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (&'a str, &'a Space, Option<&'a Space>)> {
         let with_last = |(namespace, space): (&'a Arc<str>, &'a Arc<Space>)| {
@@ -176,7 +210,7 @@ impl Catalog {
     }
 
     pub(super) fn cluster_ip(&self, ip: IpAddr) -> Option<&Name> {
-        self.by_cluster_ip.get(&ip)
+        self.owners.of(ip)
     }
 
     /// A pod by its namespace and name.
@@ -203,6 +237,10 @@ impl Catalog {
     pub(super) fn zone<'a>(&'a self, pod: &'a Pod) -> &'a str {
         self.spaces.get(&*pod.meta.key.namespace).map_or(&pod.zone, |space| space.zone(pod))
     }
+}
+
+fn name_of(key: &Key) -> Name {
+    (key.namespace.clone(), key.name.clone())
 }
 
 /// What differs in its endpoints.

@@ -1,6 +1,8 @@
 //! What routes and rules say, resolved: nothing of it depends on Pods or endpoints, so that these may come and go without it
 //! being worked out again.
 
+mod names;
+
 use super::catalog::Catalog;
 use super::previous::{self, Good};
 use super::routes::Routes;
@@ -10,7 +12,8 @@ use crate::index::Resources;
 use crate::problem::Problem;
 use crate::source::Key;
 use crate::source::resource::VirtualService;
-use std::collections::{BTreeMap, BTreeSet};
+use names::Names;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// See the module.
@@ -21,9 +24,8 @@ pub(super) struct Directions {
     pub(super) good: Good,
     /// Versions of VirtualServices that are in force, where they are not the latest throughout.
     pub(super) held: Option<Good>,
-    /// Resources that name what does not exist.
-    pub(super) dangling: BTreeSet<Key>,
     pub(super) distinctions: part::Distinctions,
+    names: Names,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -35,7 +37,9 @@ impl Directions {
         settings: &Settings,
         catalog: &Catalog,
     ) -> Arc<Self> {
-        match before.filter(|b| b.settings == *settings && is_said_the_same(&b.resources, resources)) {
+        match before.filter(|b| {
+            b.settings == *settings && is_said_the_same(&b.resources, resources) && are_names_the_same(b, resources)
+        }) {
             Some(before) => Arc::clone(&before.directions),
             None => Arc::new(Self::new(before, resources, settings, catalog)),
         }
@@ -52,25 +56,27 @@ impl Directions {
             Routes::new(lowered.into_iter().chain(others.iter().cloned()).collect(), problems)
         };
         let mut routes = routes_of(&resources.virtual_services, &mut problems);
+        let mut names = Names::of(resources, catalog, settings);
+        names.add(&routes, catalog, settings);
         let world = split::World { catalog, rules: &rules, settings };
         let dangling = examine::examine(&routes, world, &mut problems);
         let good = previous::good(resources, &dangling, before);
         let held = previous::in_force(resources, &dangling, &good, &mut problems);
         if let Some(held) = &held {
             routes = routes_of(held, &mut Vec::new());
+            names.add(&routes, catalog, settings);
         }
         if let Some(before) = before {
             rules.keep(&before.directions.rules, &routes, catalog, settings);
         }
         let distinctions = part::Distinctions::of(&routes, &rules);
-        Self { rules, routes, good, held, dangling, distinctions, problems }
+        Self { rules, routes, good, held, distinctions, names, problems }
     }
 }
 
-/// Whether nothing of which directions are made has changed.
+/// Whether nothing of which directions are made has changed, Services left out.
 fn is_said_the_same(was: &Resources, is: &Resources) -> bool {
-    is.services.is_same(&was.services)
-        && is.service_entries.is_same(&was.service_entries)
+    is.service_entries.is_same(&was.service_entries)
         && is.virtual_services.is_same(&was.virtual_services)
         && is.destination_rules.is_same(&was.destination_rules)
         && is.http_routes.is_same(&was.http_routes)
@@ -78,6 +84,15 @@ fn is_said_the_same(was: &Resources, is: &Resources) -> bool {
         && is.tcp_routes.is_same(&was.tcp_routes)
         && is.tls_routes.is_same(&was.tls_routes)
         && is.reference_grants.is_same(&was.reference_grants)
+}
+
+/// Whether all that routes and rules are about is there with the same ports and aliases, which is all that they look at.
+fn are_names_the_same(before: &Model, is: &Resources) -> bool {
+    let (was, names) = (&before.resources.services, &before.directions.names);
+    is.services.changed(was).into_iter().all(|key| match (was.get(key), is.services.get(key)) {
+        (Some(was), Some(is)) if (&was.external_name, &was.ports) == (&is.external_name, &is.ports) => true,
+        _ => !names.hold(&(key.namespace.clone(), key.name.clone()), &before.settings),
+    })
 }
 
 /// Whether, with the same directions, every resource of the user's API stands as before.

@@ -49,7 +49,7 @@ impl<'a> Examination<'a, '_> {
             return;
         }
         let resource = self.resource;
-        let found = services.iter().filter_map(|name| self.world.catalog.services.get(*name));
+        let found = services.iter().filter_map(|name| self.world.catalog.services.get(name));
         let ports: BTreeMap<u16, Protocol> =
             found.flat_map(|s| s.ports.iter().map(|p| (p.port, super::protocol::protocol(p)))).collect();
         if resource.in_order {

@@ -129,6 +129,16 @@ impl Entries {
         self.all.keys()
     }
 
+    /// Names that are of another resource than in `before`, or of none.
+    pub(super) fn differing<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a Name> {
+        let is_same = |name: &Name, entry: &Entry, other: &Self| {
+            other.all.get(name).is_some_and(|e| Arc::ptr_eq(&e.resource, &entry.resource))
+        };
+        let new = self.all.iter().filter(move |(name, entry)| !is_same(name, entry, before));
+        let gone = before.all.iter().filter(|(name, _)| !self.all.contains_key(*name));
+        new.chain(gone).map(|(name, _)| name)
+    }
+
     /// The entry that stands in the catalog under this name.
     pub(super) fn get(&self, name: &Name) -> Option<&Entry> {
         self.all.get(name)

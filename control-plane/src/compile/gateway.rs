@@ -161,7 +161,7 @@ impl<'a> World<'a> {
     }
 }
 
-fn named(parent: &ParentReference, own: &str) -> Name {
+pub(super) fn named(parent: &ParentReference, own: &str) -> Name {
     let namespace = parent.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or(own);
     (namespace.to_owned(), parent.name.clone())
 }

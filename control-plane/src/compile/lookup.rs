@@ -1,9 +1,10 @@
 //! What one destination is for one client: finds the Service, alias or pod that a text names and puts its routes together.
 
 use super::alias::{self, Target};
+use super::asked::{Asked, Topic};
 use super::catalog::{Catalog, Member};
 use super::external::Entry;
-use super::lowered::Weighted;
+use super::lowered::{Reference, Weighted};
 use super::matching::Viewer;
 use super::protocol::protocol;
 use super::routes::{Picked, PickedTls, Routes};
@@ -29,16 +30,22 @@ pub(super) struct Lookup<'a> {
     pub(super) text: &'a str,
     /// Resources that took part so far.
     parts: RefCell<BTreeSet<Key>>,
+    asked: Asked,
 }
 
 impl<'a> Lookup<'a> {
     pub(super) fn new(model: &'a Model, client: &'a Client, text: &'a str) -> Self {
-        Self { model, client, text, parts: RefCell::default() }
+        Self { model, client, text, parts: RefCell::default(), asked: Asked::default() }
     }
 
     /// Resources that took part in the last answer.
     pub(super) fn parts(&self) -> BTreeSet<Key> {
         self.parts.borrow().clone()
+    }
+
+    /// What the last answer was read from.
+    pub(super) fn topics(&self) -> Vec<Topic> {
+        self.asked.topics()
     }
 
     pub(super) fn run(&self) -> wire::Destination {
@@ -76,6 +83,7 @@ impl<'a> Lookup<'a> {
     }
 
     fn address(&self, ip: IpAddr, port: u16) -> wire::Destination {
+        self.asked.address(ip);
         match self.catalog().cluster_ip(ip) {
             Some(service) => self.service(service, port),
             None if self.catalog().pod_at(ip).is_some() => self.pod(ip, port),
@@ -86,6 +94,7 @@ impl<'a> Lookup<'a> {
     /// An address outside of the mesh. Where it is of no ServiceEntry, the name that a connection carries may be.
     fn outside_at(&self, ip: IpAddr, port: u16) -> wire::Destination {
         let (entries, namespace) = (&self.catalog().entries, &self.client.namespace);
+        self.asked.entries(namespace, &self.model.settings);
         let Some((name, entry, at)) = entries.at(ip, port, namespace, self.catalog()) else {
             return self.not_known(entries.may_be_named(port, namespace, self.catalog()));
         };
@@ -96,6 +105,7 @@ impl<'a> Lookup<'a> {
 
     /// A host of the outside by its name.
     fn outside(&self, host: &str, port: u16) -> Option<wire::Destination> {
+        self.asked.outside(host, &self.client.namespace, &self.model.settings);
         let (name, entry) = self.catalog().entries.of_host(host, &self.client.namespace)?;
         let is_port = self.catalog().services.get(name)?.ports.iter().any(|p| p.port == port);
         is_port.then(|| self.entry(name, entry, port, None, Some(host)))
@@ -110,6 +120,7 @@ impl<'a> Lookup<'a> {
         whole: Option<(&str, &str)>,
         host: Option<&str>,
     ) -> wire::Destination {
+        self.asked.service(name);
         let found = self.catalog().services.get(name).and_then(|s| Some((s, s.ports.iter().find(|p| p.port == port)?)));
         let Some((service, at)) = found else { return self.unknown() };
         let mut backend = self.model.world().backend(name, port, "", self.consumer());
@@ -134,6 +145,7 @@ impl<'a> Lookup<'a> {
             return self.outside(host, port).unwrap_or_else(|| self.unknown());
         };
         let service = (found.namespace, found.service);
+        self.asked.alias(&service, self.catalog(), settings);
         if !self.catalog().services.contains_key(&service)
             && let Some(outside) = self.outside(host, port)
         {
@@ -169,6 +181,7 @@ impl<'a> Lookup<'a> {
 
     /// A pod's own address. Routes of a Service with a ClusterIP do not hold for it; of a headless Service they do.
     fn pod(&self, ip: IpAddr, port: u16) -> wire::Destination {
+        self.asked.address(ip);
         let Some(pod) = self.catalog().pod_at(ip) else { return self.unknown() };
         let name = name::subscription(&ip.to_string(), port);
         let backend = wire::Backend {
@@ -202,6 +215,7 @@ impl<'a> Lookup<'a> {
     }
 
     fn service(&self, name: &Name, port: u16) -> wire::Destination {
+        self.asked.service(name);
         let Some(service) = self.catalog().services.get(name) else { return self.unknown() };
         let by_number = service.ports.iter().find(|p| p.port == port);
         // A headless name leads to pods, so clients know the pods' port.
@@ -229,6 +243,7 @@ impl<'a> Lookup<'a> {
         default: &wire::Backend,
         is_pod: bool,
     ) -> wire::Destination {
+        self.reads(name);
         let declared = protocol(at);
         let is_bytes = matches!(declared, wire::Protocol::Tcp | wire::Protocol::Tls);
         let is_http = matches!(declared, wire::Protocol::Http1 | wire::Protocol::Http2);
@@ -281,6 +296,7 @@ impl<'a> Lookup<'a> {
         };
         let services = splits.backends.iter().map(|b| (b.namespace.clone(), b.service.clone()));
         for service in services.chain([name.clone()]).collect::<BTreeSet<_>>() {
+            self.asked.service(&service);
             self.takes_part(self.model.directions.rules.seen_by(&service, self.consumer()).map(|m| &m.key));
         }
         wire::Destination {
@@ -301,6 +317,23 @@ impl<'a> Lookup<'a> {
 
     fn takes_part<'k>(&self, keys: impl IntoIterator<Item = &'k Key>) {
         self.parts.borrow_mut().extend(keys.into_iter().cloned());
+    }
+
+    /// Notes what every route of a Service names, whether it is there and whether this client gets it or not.
+    fn reads(&self, service: &Name) {
+        self.asked.service(service);
+        for attached in self.model.directions.routes.of(service) {
+            let namespace = &attached.meta().key.namespace;
+            for reference in attached.resource.references() {
+                match reference {
+                    Reference::Named(to) => {
+                        self.asked.named(&to.host, namespace, self.catalog(), &self.model.settings);
+                    }
+                    Reference::Service { service, .. } => self.asked.service(service),
+                    Reference::Broken(_) => {}
+                }
+            }
+        }
     }
 
     /// One HTTP route with its destinations resolved.
@@ -348,31 +381,4 @@ fn changes_prefix(route: &wire::Route) -> bool {
     let of_rewrite = route.rewrite.as_ref().and_then(|r| r.path.as_ref());
     let is_prefix = |c: &wire::PathChange| matches!(c.kind, Some(wire::path_change::Kind::Prefix(_)));
     of_redirect.into_iter().chain(of_rewrite).any(is_prefix)
-}
-
-/// Destinations that a client will most likely use: what its own namespace offers, and what its own routes are about.
-pub(super) fn prefetch(model: &Model, client: &Client) -> Vec<String> {
-    const MOST: usize = 64;
-    let namespace = &client.namespace;
-    let own =
-        model.catalog().services.range((namespace.clone(), String::new())..).take_while(|((n, _), _)| n == namespace);
-    let own = own.map(|(name, _)| name.clone());
-    let routed = model.directions.routes.all.iter().filter(|r| r.meta.key.namespace == *namespace);
-    let routed = routed.flat_map(|r| &r.attachments).filter(|a| a.is_exact).map(|a| a.service.clone());
-    let mut all: Vec<String> = Vec::new();
-    for (ns, name) in routed.chain(own) {
-        let Some(service) = model.catalog().services.get(&(ns.clone(), name.clone())) else { continue };
-        if name.starts_with('*') {
-            continue;
-        }
-        let host = match service.cluster_ips.first() {
-            Some(ip) => ip.to_string(),
-            None => super::scope::full(&(ns, name), &model.settings),
-        };
-        all.extend(service.ports.iter().map(|p| causeway_mesh::name::subscription(&host, p.port)));
-    }
-    let mut seen = std::collections::BTreeSet::new();
-    all.retain(|text| seen.insert(text.clone()));
-    all.truncate(MOST);
-    all
 }

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// One route resource of any API. What is not understood of it is left out already.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct RouteResource {
     pub(super) meta: Arc<Meta>,
     /// The Services whose traffic it routes.
@@ -40,7 +40,7 @@ pub(super) struct Attachment {
 }
 
 /// One rule for HTTP requests.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct HttpRule {
     /// Within the list as the author wrote it.
     pub(super) index: usize,
@@ -58,7 +58,7 @@ pub(super) struct HttpRule {
 }
 
 /// A copy of a share of the requests.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct MirrorTo {
     pub(super) to: Reference,
     pub(super) share_ppm: u32,
@@ -67,7 +67,7 @@ pub(super) struct MirrorTo {
 }
 
 /// Conditions of a rule. Those on the client are decided by the compiler, those on the request by the proxy.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct RuleMatch {
     pub(super) client: ClientMatch,
     pub(super) request: wire::Match,
@@ -98,7 +98,7 @@ pub(super) struct Subnet {
 }
 
 /// Where requests go.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Forward {
     pub(super) destinations: Vec<Weighted>,
     pub(super) key: Option<wire::SplitKey>,
@@ -107,7 +107,7 @@ pub(super) struct Forward {
 }
 
 /// A destination with its share.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Weighted {
     pub(super) to: Reference,
     pub(super) weight: u32,
@@ -118,7 +118,7 @@ pub(super) struct Weighted {
 }
 
 /// What a destination is, as far as the resource itself says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Reference {
     /// Istio's way: a host, resolved in the namespace of the resource when it is looked up. While it does not exist, its
     /// share goes to the others.
@@ -130,7 +130,7 @@ pub(super) enum Reference {
 }
 
 /// One rule for TCP connections.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct TcpRule {
     pub(super) index: usize,
     /// Any of them; none: every connection.
@@ -139,7 +139,7 @@ pub(super) struct TcpRule {
 }
 
 /// One rule for TLS connections that are not ended here.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct TlsRule {
     pub(super) index: usize,
     /// Any of them; none: every connection.
@@ -148,7 +148,7 @@ pub(super) struct TlsRule {
 }
 
 /// Conditions of a [`TlsRule`].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct SniMatch {
     pub(super) client: ClientMatch,
     /// Lower case, `*.` in front takes one or more labels; none: every name, and none at all.

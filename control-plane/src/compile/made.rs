@@ -67,11 +67,11 @@ impl Foundation {
         problems: &mut Vec<Problem>,
     ) -> Self {
         let before = before.filter(|b| b.settings == *settings).map(|b| (&b.foundation, &*b.resources));
-        let names = before.filter(|(_, was)| {
-            resources.services.is_same(&was.services) && resources.service_entries.is_same(&was.service_entries)
-        });
-        let catalog = names.map(|(foundation, was)| {
-            let is_same = resources.pods.is_same(&was.pods) && resources.endpoint_slices.is_same(&was.endpoint_slices);
+        let catalog = before.map(|(foundation, was)| {
+            let is_same = resources.pods.is_same(&was.pods)
+                && resources.endpoint_slices.is_same(&was.endpoint_slices)
+                && resources.services.is_same(&was.services)
+                && resources.service_entries.is_same(&was.service_entries);
             match is_same {
                 true => foundation.catalog.clone(),
                 false => Made::new(|problems| catalog_after(&foundation.catalog, was, resources, settings, problems)),
@@ -125,7 +125,7 @@ fn whole_catalog(resources: &Resources, settings: &Settings, problems: &mut Vec<
     catalog
 }
 
-/// As [`whole_catalog`] where Services and ServiceEntries are those of `before`.
+/// As [`whole_catalog`], given that of the resources before.
 fn catalog_after(
     before: &catalog::Catalog,
     was: &Resources,

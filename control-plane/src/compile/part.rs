@@ -1,6 +1,7 @@
 //! Which resources of the user's API take part in what a client holds, and which version of each is in force. What becomes
 //! of that on the proxies is left to `publish`, what is written about it to `status`.
 
+use super::asked::Topic;
 use super::gateway::{self, Parents};
 use super::previous::Good;
 use super::routes::Routes;
@@ -36,6 +37,17 @@ pub struct Subject {
     /// Differs whenever what is in force differs: another object, another generation, other errors. Equal on every
     /// replica that has read the same.
     pub version: u64,
+}
+
+/// What traffic to a destination becomes, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// [`Model::destination`]
+    pub destination: wire::Destination,
+    /// The VirtualServices, DestinationRules and ServiceEntries that took part.
+    pub parts: Parts,
+    /// While nothing of this changes and the client stays alike ([`Model::distinction`]), the answer stays.
+    pub topics: Vec<Topic>,
 }
 
 /// Every resource of the user's API.
@@ -147,11 +159,11 @@ impl Model {
         Arc::ptr_eq(&self.subjects, &before.subjects)
     }
 
-    /// As [`Model::destination`], with the VirtualServices and DestinationRules that took part.
-    pub fn destination_and_parts(&self, client: &Client, text: &str) -> (wire::Destination, Parts) {
+    /// As [`Model::destination`], with what took part in it.
+    pub fn answer(&self, client: &Client, text: &str) -> Answer {
         let lookup = lookup::Lookup::new(self, client, text);
-        let found = lookup.run();
-        (found, self.parts(lookup.parts().iter()))
+        let destination = lookup.run();
+        Answer { destination, parts: self.parts(lookup.parts().iter()), topics: lookup.topics() }
     }
 
     /// The AuthorizationPolicies, PeerAuthentications and RateLimitPolicies that take part in [`Model::workload`].

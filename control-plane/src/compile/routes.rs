@@ -9,6 +9,7 @@ use super::lowered::{ClientMatch, HttpRule, RouteResource, SniMatch, TcpRule, Tl
 use super::matching::{self, Viewer};
 use super::scope::{Attached, Scoped, is_exported};
 use crate::problem::{Problem, Severity};
+use crate::source::Key;
 use causeway_mesh::route::{Precedence, precedence};
 use causeway_mesh::wire;
 use std::collections::{BTreeMap, BTreeSet};
@@ -95,6 +96,19 @@ impl Routes {
             let all = scoped.producer.iter().chain(scoped.consumers.values().flatten());
             all.map(move |a| (service, a))
         })
+    }
+
+    /// Keys of resources that route other Services than `before`, or name other destinations.
+    pub(super) fn differing<'a>(&'a self, before: &'a Self) -> BTreeSet<&'a Key> {
+        let by_key = |routes: &'a Self| {
+            let mut all: BTreeMap<&Key, Vec<&RouteResource>> = BTreeMap::new();
+            routes.all.iter().for_each(|r| all.entry(&r.meta.key).or_default().push(r));
+            all
+        };
+        let (now, last) = (by_key(self), by_key(before));
+        let other = now.iter().filter(|(key, all)| last.get(*key) != Some(*all)).map(|(key, _)| *key);
+        let gone = last.keys().copied().filter(|key| !now.contains_key(key));
+        other.chain(gone).collect()
     }
 
     /// Every resource that routes `service`, for whomever.

@@ -250,9 +250,14 @@ impl Rules {
         }
     }
 
-    /// Whether the same subsets are kept that no rule defines any more.
-    pub(super) fn keeps_as(&self, other: &Self) -> bool {
-        self.kept == other.kept
+    /// Services that other rules are about than `before`, or of which other subsets are kept. What the rules themselves
+    /// say is not compared.
+    pub(super) fn differing<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a Name> {
+        let about = |rules: &'a Self, service: &Name| rules.by_service.get(service).map(Scoped::outline);
+        let services = self.by_service.keys().chain(before.by_service.keys());
+        let other = services.filter(move |service| about(self, service) != about(before, service));
+        let kept = |one: &'a Self, two: &'a Self| one.kept.iter().filter(|(at, set)| two.kept.get(*at) != Some(*set));
+        other.chain(kept(self, before).chain(kept(before, self)).map(|((service, ..), _)| service))
     }
 
     /// Whether some rule that a client of `client` sees defines the subset, usable or not.

@@ -3,8 +3,8 @@
 
 use super::catalog::Catalog;
 use super::{Name, Settings};
-use crate::source::Meta;
 use crate::source::resource::Custom;
+use crate::source::{Key, Meta};
 use causeway_mesh::name;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -68,6 +68,12 @@ impl<R: Described> Scoped<R> {
         list.sort_by(|a, b| (age(a.meta()), a.port).cmp(&(age(b.meta()), b.port)));
     }
 
+    /// Which resources name the Service, and how, in order.
+    pub(super) fn outline(&self) -> Vec<(&Key, Option<u16>, bool, usize)> {
+        let all = self.producer.iter().chain(self.consumers.values().flatten());
+        all.map(|a| (&a.meta().key, a.port, a.is_exact, a.host_length)).collect()
+    }
+
     /// Those of the client's own namespace (they win), then those of the Service's.
     pub(super) fn seen_by(&self, client: &str) -> [&[Attached<R>]; 2] {
         [self.consumers.get(client).map_or(&[], Vec::as_slice), &self.producer]
@@ -94,8 +100,8 @@ pub(super) enum Host {
 pub(super) fn resolve(host: &str, namespace: &str, catalog: &Catalog, settings: &Settings) -> Host {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     if let Some(suffix) = host.strip_prefix('*') {
-        let is_meant = |name: &&Name| full(name, settings).ends_with(suffix);
-        return Host::Wildcard(catalog.services.keys().filter(is_meant).cloned().collect());
+        let names = catalog.services.iter().map(|(namespace, name, _)| (namespace.to_owned(), name.clone()));
+        return Host::Wildcard(names.filter(|name| full(name, settings).ends_with(suffix)).collect());
     }
     let outside = || {
         let entry = catalog.entries.of_host(&host, namespace);

@@ -4,12 +4,12 @@
 mod actions;
 mod churn;
 mod delegates;
-mod incremental;
+pub(crate) mod incremental;
 mod outside;
 mod parts;
 mod policies;
 mod problems;
-mod properties;
+pub(crate) mod properties;
 mod resolving;
 mod routing;
 mod seeds;

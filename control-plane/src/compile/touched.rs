@@ -1,22 +1,23 @@
 //! Which answers may differ between one model and the next, so that what was answered before need not be worked out
 //! again. Says too much rather than too little.
 
-use super::lowered::{Reference, RouteResource};
+use super::asked::Topic;
+use super::lowered::RouteResource;
 use super::routes::Routes;
 use super::rules::Rules;
-use super::scope::{Host, resolve};
-use super::{Model, Name, alias};
+use super::{Model, Name};
 use crate::source::Key;
-use causeway_mesh::wire;
+use crate::source::resource::Service;
+use causeway_mesh::name;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What a change may have changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
-    /// Services, `(namespace, name)`: their endpoints, their routes or how they are reached.
-    pub services: BTreeSet<Name>,
-    /// Namespaces whose own routes changed.
+    /// What may be read otherwise: Services by their endpoints, their routes or how they are reached.
+    pub topics: BTreeSet<Topic>,
+    /// Namespaces whose own Services or routes changed.
     pub namespaces: BTreeSet<String>,
     /// Whether what [`Model::workload`] answers may differ for anybody.
     pub workloads: bool,
@@ -44,79 +45,36 @@ impl Model {
         self.touched.as_ref().filter(|_| is_next)
     }
 
-    /// The Services on which the answer `found` depends; None where it depends on more than Services.
-    pub fn used_by(&self, found: &wire::Destination) -> Option<Vec<Name>> {
-        if found.kind != i32::from(wire::destination::Kind::Service) {
-            return None;
-        }
-        let own = (found.service_namespace.clone(), found.service_name.clone());
-        let mut all: BTreeSet<Name> = found.backends.iter().map(|b| (b.namespace.clone(), b.service.clone())).collect();
-        // What a route names and what is not there takes part too: that it is not there.
-        for attached in self.directions.routes.of(&own) {
-            let namespace = &attached.meta().key.namespace;
-            for reference in attached.resource.references() {
-                match reference {
-                    Reference::Named(to) => {
-                        let Host::Service(name) = resolve(&to.host, namespace, self.catalog(), &self.settings) else {
-                            continue;
-                        };
-                        if let alias::Target::Service(target) = alias::follow(&name, self.catalog(), &self.settings) {
-                            all.insert(target);
-                        }
-                        all.insert(name);
-                    }
-                    Reference::Service { service, .. } => drop(all.insert(service.clone())),
-                    Reference::Broken(_) => {}
-                }
-            }
-        }
-        all.insert(own);
-        Some(all.into_iter().collect())
-    }
-
-    /// The Service whose endpoints the backend has; None where it has others, or none.
-    pub fn used_by_backend(&self, backend: &str) -> Option<Vec<Name>> {
-        drop(self.ready(backend)?);
+    /// What the endpoints of a backend are read from.
+    pub fn used_by_backend(&self, backend: &str) -> Vec<Topic> {
         let (address, _) = backend.split_once('/').unwrap_or((backend, ""));
-        let (name, namespace) = address.rsplit_once(':')?.0.rsplit_once('.')?;
-        Some(vec![(namespace.to_owned(), name.to_owned())])
+        let named = || {
+            let (name, namespace) = address.rsplit_once(':')?.0.rsplit_once('.')?;
+            Some(Topic::Service((namespace.to_owned(), name.to_owned())))
+        };
+        let ip = || name::host_port(address).ok()?.host.parse().ok().map(Topic::Address);
+        named().into_iter().chain(ip()).collect()
     }
 }
 
 /// What `now` may answer otherwise than `before`; None: anything.
 pub(super) fn touched(before: &Model, now: &Model) -> Option<Touched> {
-    let (was, is, last) = (&before.resources, &now.resources, &before.directions);
-    let is_name_space_same = is.services.is_same(&was.services)
-        && is.service_entries.is_same(&was.service_entries)
-        && is.reference_grants.is_same(&was.reference_grants)
-        && before.settings == now.settings;
-    if !is_name_space_same
-        || last.distinctions != now.directions.distinctions
-        || !now.directions.rules.keeps_as(&last.rules)
-    {
+    let last = &before.directions;
+    if before.settings != now.settings || last.distinctions != now.directions.distinctions {
         return None;
     }
     let mut touched = Touched::default();
-    let mut keys: BTreeSet<&Key> = is.virtual_services.changed(&was.virtual_services).into_iter().collect();
-    keys.extend(is.http_routes.changed(&was.http_routes));
-    keys.extend(is.grpc_routes.changed(&was.grpc_routes));
-    keys.extend(is.tcp_routes.changed(&was.tcp_routes));
-    keys.extend(is.tls_routes.changed(&was.tls_routes));
-    keys.extend(is.destination_rules.changed(&was.destination_rules));
-    // What dangles may be held back, or be held back no longer.
-    keys.extend(last.dangling.iter().chain(&now.directions.dangling));
-    if !keys.is_empty() {
-        for routes in [&last.routes, &now.directions.routes] {
-            touched.routes(routes, &keys);
-        }
-        for rules in [&last.rules, &now.directions.rules] {
-            touched.rules(rules, &keys);
-        }
+    if !Arc::ptr_eq(last, &now.directions) {
+        touched.directions(before, now);
     }
+    let names = names(before, now);
+    touched.prefetches(&last.routes, &now.directions.routes, &names);
+    touched.names(before, now, names);
     let (last, foundation) = (&before.foundation, &now.foundation);
     if !foundation.catalog.is_same(&last.catalog) {
-        touched.services.extend(foundation.catalog.differing(&last.catalog));
+        touched.services(foundation.catalog.differing(&last.catalog));
         touched.pods = foundation.catalog.differing_pods(&last.catalog);
+        touched.topics.extend(foundation.catalog.differing_addresses(&last.catalog).into_iter().map(Topic::Address));
     }
     touched.workloads = !(foundation.policies.is_same(&last.policies)
         && foundation.peers.is_same(&last.peers)
@@ -125,18 +83,84 @@ pub(super) fn touched(before: &Model, now: &Model) -> Option<Touched> {
     Some(touched)
 }
 
+/// Services and hosts of ServiceEntries that came, went or say something else.
+fn names(before: &Model, now: &Model) -> BTreeSet<Name> {
+    let (was, is) = (&before.resources.services, &now.resources.services);
+    let is_other = |key: &&Key| match (was.get(key), is.get(key)) {
+        (Some(was), Some(is)) => !is_alike(was, is),
+        _ => true,
+    };
+    let services = is.changed(was).into_iter().filter(is_other);
+    let mut names: BTreeSet<Name> = services.map(|key| (key.namespace.clone(), key.name.clone())).collect();
+    names.extend(now.catalog().entries.differing(&before.catalog().entries).cloned());
+    names
+}
+
+/// Whether they differ in labels at most, which nobody asks for.
+fn is_alike(was: &Service, is: &Service) -> bool {
+    let is = Service { meta: was.meta.clone(), ..is.clone() };
+    *was == is
+}
+
 impl Touched {
+    fn services(&mut self, services: impl IntoIterator<Item = Name>) {
+        self.topics.extend(services.into_iter().map(Topic::Service));
+    }
+
+    /// Namespaces whose clients are sent one of `names` unasked.
+    fn prefetches(&mut self, before: &Routes, now: &Routes, names: &BTreeSet<Name>) {
+        if names.is_empty() {
+            return;
+        }
+        let is_about = |r: &&Arc<RouteResource>| r.attachments.iter().any(|a| names.contains(&a.service));
+        let routes = before.all.iter().chain(&now.all).filter(is_about).map(|r| r.meta.key.namespace.clone());
+        self.namespaces.extend(routes.chain(names.iter().map(|(namespace, _)| namespace.clone())));
+    }
+
+    fn names(&mut self, before: &Model, now: &Model, names: BTreeSet<Name>) {
+        for model in [before, now] {
+            for name in &names {
+                if model.catalog().entries.get(name).is_some() {
+                    self.topics.insert(Topic::Entries(name.0.clone()));
+                }
+                let service = model.catalog().services.get(name);
+                self.topics.extend(service.into_iter().flat_map(|s| s.cluster_ips.iter().copied()).map(Topic::Address));
+            }
+        }
+        self.services(names);
+    }
+
+    /// What is said of routes and rules.
+    fn directions(&mut self, before: &Model, now: &Model) {
+        let (was, is) = (&before.resources, &now.resources);
+        let (last, now) = (&before.directions, &now.directions);
+        let mut keys: BTreeSet<&Key> = is.virtual_services.changed(&was.virtual_services).into_iter().collect();
+        keys.extend(is.http_routes.changed(&was.http_routes));
+        keys.extend(is.grpc_routes.changed(&was.grpc_routes));
+        keys.extend(is.tcp_routes.changed(&was.tcp_routes));
+        keys.extend(is.tls_routes.changed(&was.tls_routes));
+        keys.extend(is.destination_rules.changed(&was.destination_rules));
+        // A name that came or went, or that may be used now, changes what unchanged resources lead to; and what dangles is
+        // held back, or is held back no longer.
+        keys.extend(now.routes.differing(&last.routes));
+        self.services(now.rules.differing(&last.rules).cloned());
+        for directions in [last, now] {
+            self.routes(&directions.routes, &keys);
+            self.rules(&directions.rules, &keys);
+        }
+    }
+
     fn routes(&mut self, routes: &Routes, keys: &BTreeSet<&Key>) {
         let is_meant =
             |r: &RouteResource| keys.contains(&r.meta.key) || r.delegates.iter().any(|d| keys.contains(&d.key));
         for resource in routes.all.iter().filter(|r| is_meant(r)) {
-            self.services.extend(resource.attachments.iter().map(|a| a.service.clone()));
+            self.services(resource.attachments.iter().map(|a| a.service.clone()));
             self.namespaces.insert(resource.meta.key.namespace.clone());
         }
     }
 
     fn rules(&mut self, rules: &Rules, keys: &BTreeSet<&Key>) {
         let attached = rules.attached().filter(|(_, a)| keys.contains(&a.meta().key));
-        self.services.extend(attached.map(|(service, _)| service.clone()));
+        self.services(attached.map(|(service, _)| service.clone()));
     }
 }

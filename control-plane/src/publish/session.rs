@@ -289,15 +289,30 @@ impl Session {
         wire::Update { nonce: self.nonce, resources, removed, digest }
     }
 
-    /// Where the proxy has everything and this configuration touches only answers that stay what they are about: these answers
-    /// as they are now, with their places. None where everything has to be looked at.
-    fn few(&self, catalogue: &impl Catalogue) -> Option<Vec<(usize, Arc<Prepared>)>> {
+    /// Notes that a configuration is in force that touches nothing of what the proxy holds, which it holds in full. False
+    /// where that is not so: then there may be something to send.
+    pub fn passes(&mut self, catalogue: &impl Catalogue) -> bool {
+        let is_same = self.settled().is_some_and(|looked| catalogue.passes(&self.client, looked));
+        if is_same {
+            self.next_of(&[], catalogue.serial());
+        }
+        is_same
+    }
+
+    /// What the last look found, where the proxy has all of it.
+    fn settled(&self) -> Option<&Looked> {
         let has_all = self.nonce > 0
             && self.in_flight.is_none()
             && self.refused.is_empty()
             && self.stuck.is_empty()
             && self.confirmed == self.seen;
-        let looked = self.looked.as_ref().filter(|_| has_all)?;
+        self.looked.as_ref().filter(|_| has_all)
+    }
+
+    /// Where the proxy has everything and this configuration touches only answers that stay what they are about: these answers
+    /// as they are now, with their places. None where everything has to be looked at.
+    fn few(&self, catalogue: &impl Catalogue) -> Option<Vec<(usize, Arc<Prepared>)>> {
+        let looked = self.settled()?;
         let again = |place: usize| {
             let last = looked.rest.get(place)?;
             let now = match last.resource.name.split_once('/')? {

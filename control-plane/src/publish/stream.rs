@@ -51,17 +51,14 @@ where
     S: Stream<Item = Result<wire::WatchRequest, E>> + Unpin,
 {
     let publisher = &registration.publisher;
-    let mut views = publisher.views.subscribe();
     let mut until = std::pin::pin!(until);
     let mut deadline = None;
     // Whether there may be something to send: what is in force or what the proxy uses has changed.
     let mut is_stale = true;
     loop {
-        // Marked as seen only when it is looked at: otherwise a change that comes together with an ack is lost.
-        let view = if is_stale { views.borrow_and_update().clone() } else { None };
-        if let Some(view) = view {
+        if is_stale && publisher.view().is_some() {
             publisher.check_account(&registration.client(), &registration.proxy.peer.id)?;
-            let (update, is_waiting) = registration.next_update(&view);
+            let (update, is_waiting) = registration.next_update();
             // A change that came while a batch is on its way is looked at again after the answer.
             is_stale = update.is_none() && is_waiting;
             if let Some(update) = update {
@@ -89,7 +86,7 @@ where
                 }
                 Some(Err(_)) | None => return Ok(Ending::Gone),
             },
-            Ok(()) = views.changed() => is_stale = true,
+            () = registration.proxy.news.notified() => is_stale = true,
             () = overdue => return Ok(Ending::Unanswered),
             () = &mut until => return Ok(Ending::Polite),
         }
@@ -102,9 +99,10 @@ impl Registration {
     }
 
     /// The next batch, and whether one is on its way.
-    fn next_update(&self, view: &super::View) -> (Option<wire::Update>, bool) {
+    fn next_update(&self) -> (Option<wire::Update>, bool) {
         let mut state = self.proxy.state();
-        let update = state.session.next(view);
+        // What is in force while the state is held: one that was looked up before may be older than what the session passed.
+        let update = self.publisher.view().and_then(|view| state.session.next(&*view));
         if let Some(update) = &update {
             state.waiting_since = Some(clock::now());
             self.publisher.metrics.pushes.inc();

@@ -2,13 +2,14 @@
 //! so that a change is compiled once, not once for each stream.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use causeway_mesh::{directory, wire};
 use prost::Message as _;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::compile::{Client, Model, Parts, Touched};
+use crate::compile::{Answer, Client, Model, Parts, Topic, Touched};
 use crate::source::Key;
 
 /// Keys of all resources that concern a proxy.
@@ -21,16 +22,20 @@ pub struct Prepared {
     pub resource: wire::Resource,
     /// Resources of the user's API that took part in it.
     pub parts: Parts,
-    /// The Services that it depends on; None where it may depend on anything.
+    /// What it depends on; None where that may be anything.
     pub uses: Option<Box<[Mark]>>,
 }
 
-/// Stands for a Service, in less room than its name. Two may have the same: then too much is taken for touched.
+/// Stands for a topic, in less room. Two may have the same: then too much is taken for touched.
 pub type Mark = u64;
 
-/// The mark of a Service, `(namespace, name)`.
-fn mark((namespace, name): &(String, String)) -> Mark {
-    xxh3_64_with_seed(name.as_bytes(), xxh3_64(namespace.as_bytes()))
+fn mark(topic: &Topic) -> Mark {
+    match topic {
+        Topic::Service((namespace, name)) => xxh3_64_with_seed(name.as_bytes(), xxh3_64(namespace.as_bytes())),
+        Topic::Address(IpAddr::V4(ip)) => xxh3_64_with_seed(&ip.octets(), 1),
+        Topic::Address(IpAddr::V6(ip)) => xxh3_64_with_seed(&ip.octets(), 1),
+        Topic::Entries(namespace) => xxh3_64_with_seed(namespace.as_bytes(), 2),
+    }
 }
 
 impl Prepared {
@@ -43,14 +48,14 @@ impl Prepared {
         Self { resource, parts, uses: None }
     }
 
-    /// It depends on these Services alone.
-    fn using(self, uses: Option<Vec<(String, String)>>) -> Self {
-        Self { uses: uses.map(|all| all.iter().map(mark).collect()), ..self }
+    /// It depends on these alone.
+    fn using(self, topics: &[Topic]) -> Self {
+        Self { uses: Some(topics.iter().map(mark).collect()), ..self }
     }
 
     /// Whether nothing that it depends on was touched.
     fn is_untouched(&self, touched: &HashSet<Mark>) -> bool {
-        self.uses.as_ref().is_some_and(|uses| !uses.iter().any(|service| touched.contains(service)))
+        self.uses.as_ref().is_some_and(|uses| !uses.iter().any(|topic| touched.contains(topic)))
     }
 
     /// Backends that it names, if it is a destination.
@@ -83,6 +88,11 @@ pub trait Catalogue {
     fn touched(&self, _client: &Client, _looked: &Looked) -> Option<Vec<usize>> {
         None
     }
+    /// Whether a client that `looked` before this configuration would find the same now, and is who it was. Cheap; may say no
+    /// too often.
+    fn passes(&self, _client: &Client, _looked: &Looked) -> bool {
+        false
+    }
 }
 
 /// What a client found when it looked at a configuration.
@@ -102,11 +112,11 @@ pub struct Looked {
     pub uses: Uses,
 }
 
-/// Which of several answers depend on which Services.
+/// Which of several answers depend on what.
 #[derive(Clone, Debug, Default)]
 pub struct Uses {
-    /// A Service, and the place of an answer that depends on it; sorted.
-    by_service: Vec<(Mark, u32)>,
+    /// A topic, and the place of an answer that depends on it; sorted.
+    by_topic: Vec<(Mark, u32)>,
     /// Places of answers that may depend on anything.
     on_anything: Vec<u32>,
 }
@@ -117,23 +127,27 @@ impl Uses {
         let mut all = Self::default();
         for (place, answer) in (0..).zip(answers) {
             match &answer.uses {
-                Some(services) => all.by_service.extend(services.iter().map(|service| (*service, place))),
+                Some(topics) => all.by_topic.extend(topics.iter().map(|topic| (*topic, place))),
                 None => all.on_anything.push(place),
             }
         }
-        all.by_service.sort_unstable();
-        all.by_service.shrink_to_fit();
+        all.by_topic.sort_unstable();
+        all.by_topic.shrink_to_fit();
         all
     }
 
-    /// Places of the answers that depend on any of `services`, sorted.
-    fn touched(&self, services: &HashSet<Mark>) -> Vec<usize> {
-        let of = |service: Mark| {
-            let first = self.by_service.partition_point(|(s, _)| *s < service);
-            self.by_service[first..].iter().take_while(move |(s, _)| *s == service).map(|(_, place)| *place)
+    /// Places of the answers that depend on any of `topics`, sorted.
+    fn touched(&self, topics: &HashSet<Mark>) -> Vec<usize> {
+        let of = |topic: Mark| {
+            let first = self.by_topic.partition_point(|(t, _)| *t < topic);
+            self.by_topic[first..].iter().take_while(move |(t, _)| *t == topic).map(|(_, place)| *place)
         };
-        let places: BTreeSet<u32> =
-            services.iter().copied().flat_map(of).chain(self.on_anything.iter().copied()).collect();
+        let mut places: BTreeSet<u32> = self.on_anything.iter().copied().collect();
+        if topics.len() < self.by_topic.len() {
+            places.extend(topics.iter().copied().flat_map(of));
+        } else {
+            places.extend(self.by_topic.iter().filter(|(topic, _)| topics.contains(topic)).map(|(_, place)| *place));
+        }
         places.into_iter().map(|place| place as usize).collect()
     }
 }
@@ -174,8 +188,16 @@ pub struct View {
 struct Change {
     /// Serial of the one before.
     from: u64,
-    services: HashSet<Mark>,
+    topics: HashSet<Mark>,
     touched: Touched,
+}
+
+impl Change {
+    /// Whether the client's own workload is as before, and its pod too.
+    fn leaves_workload_of(&self, client: &Client) -> bool {
+        let is_own_touched = || self.touched.pods.contains(&(client.namespace.clone(), client.pod.clone()));
+        !self.touched.workloads && (self.touched.pods.is_empty() || !is_own_touched())
+    }
 }
 
 impl View {
@@ -212,8 +234,7 @@ impl View {
                 false => self.model.touched(&before.model).cloned(),
             };
             if let Some(touched) = touched {
-                let change =
-                    Change { from: before.serial, services: touched.services.iter().map(mark).collect(), touched };
+                let change = Change { from: before.serial, topics: touched.topics.iter().map(mark).collect(), touched };
                 self.take_over(before, &change);
                 self.change = Some(change);
             }
@@ -225,7 +246,7 @@ impl View {
     /// at that finds the same there by asking its model again.
     fn take_over(&mut self, before: &Self, change: &Change) {
         // One count is that of the map itself.
-        let is_kept = |p: &Arc<Prepared>| Arc::strong_count(p) > 1 && p.is_untouched(&change.services);
+        let is_kept = |p: &Arc<Prepared>| Arc::strong_count(p) > 1 && p.is_untouched(&change.topics);
         for (own, last) in [(&mut self.destinations, &before.destinations), (&mut self.endpoints, &before.endpoints)] {
             let mut all = taken(last);
             all.retain(|_, p| is_kept(p));
@@ -251,6 +272,12 @@ impl View {
         self.prefetch(client).iter().for_each(|text| add(text));
         texts.into_iter().for_each(|text| add(text));
         self.shared(concerns)
+    }
+
+    fn has_roots_and_prefetch_of(&self, client: &Client, looked: &Looked, change: &Change) -> bool {
+        let is_prefetch_same =
+            || !change.touched.namespaces.contains(&client.namespace) || self.prefetch(client) == looked.prefetch;
+        *self.prepared_trust == *looked.trust && is_prefetch_same()
     }
 
     fn scope(&self, client: &Client, text: &str) -> String {
@@ -288,10 +315,9 @@ impl Catalogue for View {
 
     fn destination(&self, client: &Client, text: &str) -> Arc<Prepared> {
         kept(&self.destinations, &self.scope(client, text), || {
-            let (found, parts) = self.model.destination_and_parts(client, text);
-            let uses = self.model.used_by(&found);
-            let body = wire::resource::Body::Destination(found);
-            Arc::new(Prepared::new(format!("destination/{text}"), body, parts).using(uses))
+            let Answer { destination, parts, topics } = self.model.answer(client, text);
+            let body = wire::resource::Body::Destination(destination);
+            Arc::new(Prepared::new(format!("destination/{text}"), body, parts).using(&topics))
         })
     }
 
@@ -300,7 +326,7 @@ impl Catalogue for View {
             let found = self.model.endpoints(backend).unwrap_or_default();
             let body = wire::resource::Body::Endpoints(found);
             let made = Prepared::new(format!("endpoints/{backend}"), body, Parts::default());
-            Arc::new(made.using(self.model.used_by_backend(backend)))
+            Arc::new(made.using(&self.model.used_by_backend(backend)))
         })
     }
 
@@ -331,16 +357,21 @@ impl Catalogue for View {
     }
 
     fn touched(&self, client: &Client, looked: &Looked) -> Option<Vec<usize>> {
-        let Change { services, touched, .. } = self.change.as_ref().filter(|change| change.from == looked.serial)?;
-        let is_own_touched = || touched.pods.contains(&(client.namespace.clone(), client.pod.clone()));
+        let change = self.change.as_ref().filter(|change| change.from == looked.serial)?;
         let is_workload_same = || {
-            !touched.workloads && (touched.pods.is_empty() || !is_own_touched())
+            change.leaves_workload_of(client)
                 || !self.model.looks_at_pods() && *self.workload(client) == *looked.workload
         };
-        let is_prefetch_same =
-            || !touched.namespaces.contains(&client.namespace) || self.prefetch(client) == looked.prefetch;
-        let is_rest_all = *self.prepared_trust == *looked.trust && is_prefetch_same() && is_workload_same();
-        is_rest_all.then(|| looked.uses.touched(services))
+        let is_rest_all = self.has_roots_and_prefetch_of(client, looked, change) && is_workload_same();
+        is_rest_all.then(|| looked.uses.touched(&change.topics))
+    }
+
+    fn passes(&self, client: &Client, looked: &Looked) -> bool {
+        self.change.as_ref().filter(|change| change.from == looked.serial).is_some_and(|change| {
+            change.leaves_workload_of(client)
+                && looked.uses.touched(&change.topics).is_empty()
+                && self.has_roots_and_prefetch_of(client, looked, change)
+        })
     }
 }
 

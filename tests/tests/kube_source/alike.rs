@@ -141,7 +141,7 @@ fn the_same_resources_from_a_directory_and_from_an_api_server_are_the_same_confi
 /// What must be equal once everything has come: objects, addresses, and objects with problems.
 fn counts(resources: &Resources) -> Vec<usize> {
     vec![
-        resources.services.keys().filter(|k| k.namespace != "default").count(),
+        resources.services.iter().filter(|(k, _)| k.namespace != "default").count(),
         resources.endpoint_slices.iter().filter(|(k, _)| k.namespace != "default").count(),
         resources.pods.len(),
         resources.pods.values().map(|p| p.ips.len()).sum(),

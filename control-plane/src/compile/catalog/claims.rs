@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Shelves: a copy shares those in which nothing changes.
-const SHELVES: usize = 256;
+pub(super) const SHELVES: usize = 256;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ fn addresses(pod: &Pod) -> impl Iterator<Item = IpAddr> {
     pod.ips.iter().copied().filter(move |ip| is_running && is_usable(*ip))
 }
 
-fn shelf(ip: IpAddr) -> usize {
+pub(super) fn shelf(ip: IpAddr) -> usize {
     let last = match ip {
         IpAddr::V4(ip) => ip.octets()[3],
         IpAddr::V6(ip) => ip.octets()[15],

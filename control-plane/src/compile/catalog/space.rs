@@ -5,10 +5,9 @@ use super::{Member, Members, differing, is_usable, selects, sorted};
 use crate::index::Resources;
 use crate::problem::{Problem, Severity};
 use crate::source::resource::{EndpointSlice, Pod, Service, ServicePort, SliceEndpoint, TargetPort};
-use crate::source::{Key, Kind};
 use causeway_mesh::spiffe::SpiffeId;
 use causeway_mesh::wire;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
@@ -45,10 +44,7 @@ impl Space {
                 slices.entry(&slice.service).or_default().push(slice);
             }
         }
-        let first =
-            Key { kind: Kind::Service, namespace: namespace.to_owned(), name: String::new(), group: String::new() };
-        let services = resources.services.range(first..).take_while(|(key, _)| key.namespace == namespace);
-        for (key, service) in services {
+        for (key, service) in resources.services.of(namespace).into_iter().flatten() {
             let sight = Sight { space: &space, claims, trust_domain };
             let members = |port| match slices.get(&*key.name) {
                 Some(slices) => sight.of_slices(service, port, slices),
@@ -110,6 +106,23 @@ impl Space {
         let gone = before.into_iter().flat_map(|before| before.pods.keys());
         let gone = gone.filter(|name| !self.pods.contains_key(*name));
         self.pods.iter().filter(move |(name, pod)| !is_same(name, pod)).map(|(name, _)| name).chain(gone)
+    }
+
+    /// Addresses of pods of which something else is known than in `before`, and of other endpoints of headless Services.
+    pub(super) fn differing_addresses(&self, before: Option<&Self>) -> BTreeSet<IpAddr> {
+        let mut all = BTreeSet::new();
+        for name in self.differing_pods(before) {
+            let pods = [self.pods.get(name), before.and_then(|before| before.pods.get(name))];
+            all.extend(pods.into_iter().flatten().flat_map(|pod| pod.ips.iter().copied()));
+        }
+        let none = BTreeMap::new();
+        let last = before.map_or(&none, |before| &before.headless);
+        let other = |one: &BTreeMap<_, _>, two: &BTreeMap<(IpAddr, u16), (String, u16)>| -> Vec<IpAddr> {
+            one.iter().filter(|(at, of)| two.get(*at) != Some(*of)).map(|((ip, _), _)| *ip).collect()
+        };
+        all.extend(other(&self.headless, last));
+        all.extend(other(last, &self.headless));
+        all
     }
 
     /// As [`super::Catalog::zone`] has it.

@@ -38,7 +38,7 @@ fn routes_of_a_delegate_stand_in_the_place_of_the_one_that_names_it() {
     let model = model(&text(&custom("VirtualService", "team", "child", CHILD)));
     assert_eq!(found(&model), Vec::<String>::new());
     let client = client("dev");
-    let (destination, parts) = model.destination_and_parts(&client, "prodsvc.prod:80");
+    let Answer { destination, parts, .. } = model.answer(&client, "prodsvc.prod:80");
     let [first, second, last] = &destination.routes[..] else { panic!("{:?}", destination.routes) };
     assert_eq!((first.name.as_str(), last.name.as_str()), ("prod/root#0", "prod/root#1"));
     assert_eq!(first.matches.len(), 1, "what contradicts the root's condition is left out");

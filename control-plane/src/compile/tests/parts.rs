@@ -17,7 +17,7 @@ fn generation(text: &str, generation: i64) -> String {
 
 /// What takes part in the destination `prodsvc` of prod for a client of this namespace.
 fn parts(model: &Model, namespace: &str) -> Vec<String> {
-    names(&model.destination_and_parts(&client(namespace), "prodsvc.prod:80").1)
+    names(&model.answer(&client(namespace), "prodsvc.prod:80").parts)
 }
 
 #[test]
@@ -25,9 +25,9 @@ fn a_consumers_route_takes_part_for_its_own_namespace_and_the_producers_rule_for
     let model = model(&[prodsvc(), custom("VirtualService", "dev", "v", SPLIT)].concat());
     assert_eq!(parts(&model, "dev"), ["VirtualService dev/v", "DestinationRule prod/prodsvc"]);
     assert_eq!(parts(&model, "stage"), ["DestinationRule prod/prodsvc"]);
-    let unknown = model.destination_and_parts(&client("dev"), "nowhere.prod:80");
-    assert!(unknown.1.is_empty());
-    assert_eq!(unknown.0, model.destination(&client("dev"), "nowhere.prod:80"));
+    let unknown = model.answer(&client("dev"), "nowhere.prod:80");
+    assert!(unknown.parts.is_empty());
+    assert_eq!(unknown.destination, model.destination(&client("dev"), "nowhere.prod:80"));
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn a_route_that_does_not_apply_takes_no_part() {
     assert_eq!(parts(&model, "dev").len(), 2);
     let other = Client { pod: "api".into(), ..client("dev") };
     assert_ne!(model.distinction(&client("dev")), model.distinction(&other));
-    assert_eq!(names(&model.destination_and_parts(&other, "prodsvc.prod:80").1), ["DestinationRule prod/prodsvc"]);
+    assert_eq!(names(&model.answer(&other, "prodsvc.prod:80").parts), ["DestinationRule prod/prodsvc"]);
 }
 
 #[test]

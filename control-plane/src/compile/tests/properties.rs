@@ -7,7 +7,7 @@ use proptest::sample::{select, subsequence};
 use prost::Message;
 
 /// Small resources that meet, contradict and miss each other in many ways.
-pub(super) fn pieces() -> Vec<String> {
+pub(crate) fn pieces() -> Vec<String> {
     let mut all = vec![
         service(
             "prod",
@@ -147,7 +147,7 @@ trafficPolicy: {loadBalancer: {simple: RANDOM, warmupDurationSecs: 10s}, outlier
 subsets: [{name: one, labels: {v: two}}]";
 
 /// Pieces that are tried together at most.
-pub(super) const COUNT: usize = 60;
+pub(crate) const COUNT: usize = 60;
 
 pub(super) const ASKED: &[&str] = &[
     "a.prod:80",
@@ -167,7 +167,7 @@ pub(super) const ASKED: &[&str] = &[
     "%:1",
 ];
 
-pub(super) fn clients() -> Vec<Client> {
+pub(crate) fn clients() -> Vec<Client> {
     let web = client("dev");
     vec![web, client("prod"), Client { namespace: "prod".into(), account: "a-1-sa".into(), pod: "a-1".into() }]
 }

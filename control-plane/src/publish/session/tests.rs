@@ -66,6 +66,9 @@ impl Catalogue for Facts {
         let rest = looked.rest.iter().enumerate();
         is_same.then(|| rest.filter(|(_, p)| again(p) != **p).map(|(place, _)| place).collect())
     }
+    fn passes(&self, client: &Client, looked: &Looked) -> bool {
+        self.touched(client, looked).is_some_and(|places| places.is_empty())
+    }
 }
 
 /// The other end: applies what it gets, as a proxy does.
@@ -124,6 +127,7 @@ enum Step {
     Roots(u8),
     Use(u8),
     Drop(u8),
+    Pass,
     Exchange,
     NackAll,
     NackFirst,
@@ -140,6 +144,7 @@ fn step() -> impl Strategy<Value = Step> {
         (0u8..3).prop_map(Step::Roots),
         (0u8..5).prop_map(Step::Use),
         (0u8..5).prop_map(Step::Drop),
+        Just(Step::Pass),
         Just(Step::Exchange),
         Just(Step::NackAll),
         Just(Step::NackFirst),
@@ -169,6 +174,13 @@ fn take(step: Step, session: &mut Session, facts: &mut Facts, proxy: &mut Proxy,
         Step::Drop(d) => {
             proxy.uses.remove(&name(d));
             session.on_subscribe(&wire::Subscribe { add: vec![], remove: vec![name(d)] }).unwrap();
+        }
+        Step::Pass => {
+            facts.serial += 1;
+            if session.passes(facts) {
+                assert!(session.next(facts).is_none(), "nothing was to be sent");
+                assert_eq!(session.standing().confirmed, facts.serial);
+            }
         }
         Step::Exchange => {
             if let Some(update) = session.next(facts) {

@@ -1,13 +1,17 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::compile::{Settings, compile};
+use crate::compile::tests::incremental::{asked, comes_and_goes, names, put, take};
+use crate::compile::tests::properties::clients;
+use crate::compile::{Settings, compile, compile_after};
 use crate::index::Resources;
 use crate::publish::session::Session;
 use crate::source::read::{Outcome, items, object};
 use crate::source::resource::Origin;
 use crate::source::yaml::documents;
 use crate::source::{Event, Kind};
+use proptest::prelude::*;
+use proptest::sample::subsequence;
 use std::fmt::Write as _;
 
 fn key(name: &str) -> Arc<Key> {
@@ -151,6 +155,100 @@ fn a_weight_leaves_every_other_answer_as_it_was() {
     // By its name, which was asked for, and by its address, which is sent unasked.
     assert_eq!(sent, [Some(2), None], "the route is of dev alone");
     assert_eq!(sessions[1].standing().confirmed, 2, "nothing to send is in force at once");
+}
+
+/// A stream and what the proxy at its other end holds.
+struct Stream {
+    session: Session,
+    held: BTreeMap<String, u64>,
+}
+
+impl Stream {
+    fn new(client: Client) -> Self {
+        let hello = wire::Hello { destinations: asked(), ..wire::Hello::default() };
+        Self { session: Session::new(client, &hello, []).unwrap(), held: BTreeMap::new() }
+    }
+
+    /// Sends and acknowledges until nothing is left to send.
+    fn settle(&mut self, view: &View) {
+        while let Some(update) = self.session.next(view) {
+            update.removed.iter().for_each(|name| _ = self.held.remove(name));
+            self.held.extend(update.resources.iter().map(|r| (r.name.clone(), r.version)));
+            self.session.on_ack(update.nonce).unwrap();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn whoever_sleeps_through_changes_holds_what_a_new_stream_would_be_sent(
+        first in subsequence(comes_and_goes(), 0..=30),
+        named in subsequence(names(), 0..=20),
+        steps in prop::collection::vec(
+            (subsequence(names(), 0..2), subsequence(names(), 0..2), subsequence(comes_and_goes(), 0..2)),
+            1..8,
+        ),
+    ) {
+        let settings = Settings::default();
+        let mut index = Resources::default();
+        first.iter().chain(&named).for_each(|text| put(&mut index, text));
+        let mut model = Arc::new(compile(&Arc::new(index.clone()), &settings));
+        let mut view = View::new(Arc::clone(&model), wire::TrustBundle::default()).after(None, 1);
+        let mut streams: Vec<Stream> = clients().into_iter().map(Stream::new).collect();
+        streams.iter_mut().for_each(|s| s.settle(&view));
+        for (number, (new, gone, other)) in (2..).zip(steps) {
+            gone.iter().for_each(|text| take(&mut index, text));
+            new.iter().for_each(|text| put(&mut index, text));
+            for (at, text) in other.iter().enumerate() {
+                if at == 0 { put(&mut index, text) } else { take(&mut index, text) }
+            }
+            model = Arc::new(compile_after(Some(&model), &Arc::new(index.clone()), &settings));
+            view = View::new(Arc::clone(&model), wire::TrustBundle::default()).after(Some(&view), number);
+            // No answer is taken over here, and nobody slept.
+            let anew = View::new(Arc::clone(&model), wire::TrustBundle::default()).after(None, number);
+            for stream in &mut streams {
+                if !stream.session.passes(&view) {
+                    stream.settle(&view);
+                }
+                let mut fresh = Stream::new(stream.session.client().clone());
+                fresh.settle(&anew);
+                prop_assert_eq!(&stream.held, &fresh.held);
+                let (slept, awake) = (stream.session.standing(), fresh.session.standing());
+                prop_assert_eq!((slept.confirmed, slept.concerns), (awake.confirmed, awake.concerns));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_service_that_nobody_uses_wakes_nobody() {
+    let service = |name: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: other}}\nspec: {{ports: [{{port: 80}}]}}\n"
+        )
+    };
+    let mut index = Resources::default();
+    put(&mut index, &services(3, ""));
+    let model = Arc::new(compile(&Arc::new(index.clone()), &Settings::default()));
+    let before = View::new(Arc::clone(&model), wire::TrustBundle::default()).after(None, 1);
+    let asks = |texts: &[&str]| {
+        let hello = wire::Hello { destinations: texts.iter().map(|t| (*t).to_owned()).collect(), ..Default::default() };
+        let mut session = Session::new(client("dev", "a"), &hello, []).unwrap();
+        let update = session.next(&before).unwrap();
+        session.on_ack(update.nonce).unwrap();
+        session
+    };
+    let mut user = asks(&["s0.prod:80", "example.com:443", "203.0.113.1:443"]);
+    let mut waiting = asks(&["late.other:80"]);
+    put(&mut index, &service("late"));
+    let model = Arc::new(compile_after(Some(&model), &Arc::new(index), &Settings::default()));
+    let after = View::new(model, wire::TrustBundle::default()).after(Some(&before), 2);
+    assert!(user.passes(&after) && user.next(&after).is_none());
+    assert_eq!(user.standing().confirmed, 2);
+    assert!(!waiting.passes(&after), "who asked before it was there hears of it");
+    assert_eq!(waiting.next(&after).unwrap().resources.len(), 2);
 }
 
 #[test]

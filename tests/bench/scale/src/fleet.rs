@@ -50,8 +50,23 @@ impl Fleet {
     /// # Errors
     /// When a stream ended, or not all had it within 30 s.
     pub async fn until(&mut self, is_meant: impl Fn(&Applied) -> bool, begun: Instant) -> anyhow::Result<Change> {
-        let (mut change, mut missing) = (Change::default(), vec![true; self.count]);
-        while change.times.len() < self.count {
+        let all: Vec<usize> = (0..self.count).collect();
+        self.until_on(&all, is_meant, begun).await
+    }
+
+    /// As [`Fleet::until`], on some proxies.
+    ///
+    /// # Errors
+    /// When a stream ended, or not all of these had it within 30 s.
+    pub async fn until_on(
+        &mut self,
+        some: &[usize],
+        is_meant: impl Fn(&Applied) -> bool,
+        begun: Instant,
+    ) -> anyhow::Result<Change> {
+        let (mut change, mut missing) = (Change::default(), vec![false; self.count]);
+        some.iter().for_each(|number| missing[*number] = true);
+        while change.times.len() < some.len() {
             let next = tokio::time::timeout(DEADLINE, async {
                 tokio::select! {
                     seen = self.seen.recv() => seen.context("every stream ended"),
@@ -61,7 +76,7 @@ impl Fleet {
                     }
                 }
             });
-            let told = || format!("in force on {} of {} proxies within {DEADLINE:?}", change.times.len(), self.count);
+            let told = || format!("in force on {} of {} proxies within {DEADLINE:?}", change.times.len(), some.len());
             let applied = next.await.with_context(told)??;
             change.bytes += applied.bytes;
             change.resources += applied.resources;

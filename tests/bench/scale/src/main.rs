@@ -13,7 +13,9 @@ use rustls_pki_types::pem::PemObject as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+mod changes;
 mod clock;
+mod cluster;
 mod fleet;
 mod plane;
 mod proxy;
@@ -21,12 +23,19 @@ mod report;
 mod source;
 mod world;
 
+use changes::Changes;
+use cluster::Cluster;
 use fleet::Fleet;
 use plane::Plane;
 use proxy::{Target, Unsigned};
 use report::Report;
 use source::Source;
 use world::{COLD, HOT, Workload, World};
+
+/// Longer than this nothing may take.
+const LONGEST: Duration = Duration::from_secs(1200);
+/// Tokens that are asked for at once.
+const TOKENS_AT_ONCE: usize = 16;
 
 /// Simulates a cluster and its proxies around one control plane, and measures it.
 #[derive(Debug, Parser)]
@@ -50,9 +59,21 @@ struct Args {
     /// Changes of each kind
     #[arg(long, default_value_t = 20)]
     changes: usize,
+    /// Where the cluster is written: a directory, or a real API server with its etcd, which end with this program
+    #[arg(long, value_enum, default_value = "directory")]
+    source: Kind,
     /// How to print the figures
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
+}
+
+/// Where the cluster is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// YAML.
+    Directory,
+    /// kube-apiserver.
+    Kubernetes,
 }
 
 /// How to print.
@@ -72,28 +93,34 @@ async fn main() -> anyhow::Result<()> {
     ensure!(world.calls > 0 && world.calls <= world.services, "a proxy calls 1 to --services Services");
     let directory = tempfile::tempdir()?;
     let mut report = Report::default();
-    let done = tokio::time::timeout(Duration::from_secs(600), measure(&args, &world, &directory, &mut report)).await;
+    let done = tokio::time::timeout(LONGEST, measure(&args, &world, &directory, &mut report)).await;
     #[allow(clippy::print_stdout, reason = "the figures are what was asked for")]
     match args.output {
         Output::Table => println!("{}", report.table()),
         Output::Json => println!("{:#}", report.json()),
     }
-    done.context("not done within ten minutes")?
+    done.with_context(|| format!("not done within {LONGEST:?}"))?
 }
 
 async fn measure(args: &Args, world: &World, directory: &tempfile::TempDir, report: &mut Report) -> anyhow::Result<()> {
     let (files, state) = (directory.path().join("source"), directory.path().join("state"));
-    std::fs::create_dir(&files)?;
-    let source = Source(files);
+    let source = match args.source {
+        Kind::Directory => {
+            std::fs::create_dir(&files)?;
+            Source::Directory(files)
+        }
+        Kind::Kubernetes => Source::Cluster(Box::new(Cluster::start().await?)),
+    };
     say(&format!("writing {} pods and {} services", world.pods, world.services));
-    source.fill(world)?;
-    source.put("route", &[world::weighed(0)])?;
-    source.put("moving-hot", &world::moved(world, HOT, world::pod_ip(5_000_000)))?;
-    source.put("moving-cold", &world::moved(world, COLD, world::pod_ip(5_500_000)))?;
+    source.fill(world).await?;
+    source.put("route", &[world::weighed(0)]).await?;
+    source.put("some", &[world.sticky(1)]).await?;
+    source.put("moving-hot", &world::moved(world, HOT, world::pod_ip(5_000_000))).await?;
+    source.put("moving-cold", &world::moved(world, COLD, world::pod_ip(5_500_000))).await?;
 
     say("starting the control plane");
     let begun = clock::now();
-    let plane = Plane::start(&args.control_plane, &source.flag(), &state, Duration::from_secs(120)).await?;
+    let plane = Plane::start(&args.control_plane, &source, &state, Duration::from_secs(120)).await?;
     report.add("start until ready, s", begun.elapsed().as_secs_f64());
     report.add("CPU of the start, s", plane.cpu()?);
     report.add("resident without proxies, MiB", plane.memory()?.resident);
@@ -104,15 +131,19 @@ async fn measure(args: &Args, world: &World, directory: &tempfile::TempDir, repo
         .collect::<Result<Vec<_>, _>>()?;
     let target = Target { address: plane.listen, roots: Arc::new(roots) };
     let mut tokens = Vec::new();
-    for workload in workloads.iter() {
-        tokens.push(plane.token(&state, workload).await?);
+    for some in workloads.chunks(TOKENS_AT_ONCE) {
+        let asked = some.iter().map(|workload| source.token(&plane, &state, workload));
+        tokens.extend(futures_util::future::try_join_all(asked).await?);
     }
     let keys = certificates(&plane, &target, tokens, report).await?;
 
     let mut fleet = streams(&plane, &target, &workloads, keys, report).await?;
-    weights(args, &plane, &source, &mut fleet, report).await?;
-    endpoints(args, world, &plane, &source, &mut fleet, report).await?;
-    idle(args, world, &plane, &source, report).await?;
+    let changes = Changes { count: args.changes, world, plane: &plane, source: &source };
+    changes.weights(&mut fleet, report).await?;
+    changes.endpoints(&mut fleet, report).await?;
+    changes.some(&mut fleet, report).await?;
+    changes.unused(report).await?;
+    changes.none(report).await?;
     let memory = plane.memory()?;
     report.at_most("resident at the end, MiB", memory.resident, 300.0);
     report.at_most("resident at most, MiB", memory.peak, 300.0);
@@ -189,120 +220,8 @@ async fn streams(
     Ok(fleet)
 }
 
-/// One weight of a route that concerns every proxy.
-async fn weights(
-    args: &Args,
-    plane: &Plane,
-    source: &Source,
-    fleet: &mut Fleet,
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    say(&format!("{} changes of a weight", args.changes));
-    let mut all = Sum::new(plane).await?;
-    for number in 1..=args.changes {
-        let weight = u32::try_from(number)?;
-        let begun = clock::now();
-        source.put("route", &[world::weighed(weight)])?;
-        all.add(fleet.until(|a| a.weight == Some(weight), begun).await?);
-    }
-    all.report("a weight of a route that concerns all", fleet, plane, Some(250.0), report).await
-}
-
-/// One endpoint of the Service that every proxy calls.
-async fn endpoints(
-    args: &Args,
-    world: &World,
-    plane: &Plane,
-    source: &Source,
-    fleet: &mut Fleet,
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    say(&format!("{} changes of an endpoint", args.changes));
-    let mut all = Sum::new(plane).await?;
-    for number in 1..=args.changes {
-        let address = world::pod_ip(5_000_000 + number);
-        let text = address.to_string();
-        let begun = clock::now();
-        source.put("moving-hot", &world::moved(world, HOT, address))?;
-        all.add(fleet.until(|a| a.endpoints.contains(&text), begun).await?);
-    }
-    all.report("an endpoint that concerns all", fleet, plane, None, report).await
-}
-
-/// One endpoint that nobody uses, and nothing at all.
-async fn idle(args: &Args, world: &World, plane: &Plane, source: &Source, report: &mut Report) -> anyhow::Result<()> {
-    say(&format!("{} changes of an endpoint that nobody uses", args.changes));
-    let (cpu, compiled) = (plane.cpu()?, plane.compiled().await?);
-    for number in 1..=args.changes {
-        let before = plane.compiled().await?.0;
-        let end = clock::now() + Duration::from_secs(10);
-        source.put("moving-cold", &world::moved(world, COLD, world::pod_ip(5_500_000 + number)))?;
-        while plane.compiled().await?.0 <= before {
-            ensure!(clock::now() < end, "a change was not compiled within 10 s");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-    // What follows a change at every proxy belongs to it.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let count = args.changes as f64;
-    report.add("an endpoint that nobody uses: CPU per change, ms", (plane.cpu()? - cpu) * 1e3 / count);
-    let now = plane.compiled().await?;
-    report
-        .add("an endpoint that nobody uses: compiling, ms", (now.1 - compiled.1) * 1e3 / (now.0 - compiled.0).max(1.0));
-    let (begun, cpu) = (clock::now(), plane.cpu()?);
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    report.add("nothing happens: CPU, % of a core", (plane.cpu()? - cpu) * 100.0 / begun.elapsed().as_secs_f64());
-    Ok(())
-}
-
-/// Changes of one kind, added up.
-struct Sum {
-    cpu: f64,
-    compiled: (f64, f64),
-    each: Vec<Duration>,
-    last: Vec<Duration>,
-    bytes: usize,
-    resources: usize,
-}
-
-impl Sum {
-    async fn new(plane: &Plane) -> anyhow::Result<Self> {
-        let (cpu, compiled) = (plane.cpu()?, plane.compiled().await?);
-        Ok(Self { cpu, compiled, each: Vec::new(), last: Vec::new(), bytes: 0, resources: 0 })
-    }
-
-    fn add(&mut self, change: fleet::Change) {
-        self.last.extend(change.times.iter().max());
-        self.each.extend(change.times);
-        self.bytes += change.bytes;
-        self.resources += change.resources;
-    }
-
-    async fn report(
-        mut self,
-        what: &str,
-        fleet: &Fleet,
-        plane: &Plane,
-        target: Option<f64>,
-        report: &mut Report,
-    ) -> anyhow::Result<()> {
-        let (changes, now) = (self.last.len() as f64, plane.compiled().await?);
-        let cpu = (plane.cpu()? - self.cpu) * 1e3 / changes;
-        let pushes = changes * fleet.len() as f64;
-        report.spread(&format!("{what}: in force on one"), &mut self.each, target);
-        report.spread(&format!("{what}: in force on all"), &mut self.last, target);
-        report.add(&format!("{what}: CPU per change, ms"), cpu);
-        report.add(&format!("{what}: CPU per proxy, ms"), cpu / fleet.len() as f64);
-        let compiled = (now.1 - self.compiled.1) * 1e3 / (now.0 - self.compiled.0).max(1.0);
-        report.add(&format!("{what}: compiling, ms"), compiled);
-        report.add(&format!("{what}: compilations per change"), (now.0 - self.compiled.0) / changes);
-        report.add(&format!("{what}: bytes per proxy"), self.bytes as f64 / pushes);
-        report.add(&format!("{what}: resources per proxy"), self.resources as f64 / pushes);
-        Ok(())
-    }
-}
-
 #[allow(clippy::print_stderr, reason = "progress, for whoever waits")]
-fn say(what: &str) {
+/// Progress, for whoever waits.
+pub fn say(what: &str) {
     eprintln!("== {what}");
 }

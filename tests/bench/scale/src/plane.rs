@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::clock;
+use crate::source::Source;
 use crate::world::Workload;
 
 /// Clock ticks of /proc in a second: USER_HZ, which is 100 on every Linux that this runs on.
@@ -40,11 +41,12 @@ impl Plane {
     ///
     /// # Errors
     /// When it does not start, or is not ready by `deadline`.
-    pub async fn start(program: &Path, source: &str, state: &Path, deadline: Duration) -> anyhow::Result<Self> {
+    pub async fn start(program: &Path, source: &Source, state: &Path, deadline: Duration) -> anyhow::Result<Self> {
         let mut child = Command::new(program)
+            .arg("--source")
+            .arg(source.flag())
+            .envs(source.kubeconfig().map(|file| ("KUBECONFIG", file)))
             .args([
-                "--source",
-                source,
                 "--listen",
                 "127.0.0.1:0",
                 "--admin",

@@ -46,6 +46,8 @@ pub struct Applied {
     pub at: Instant,
     /// Weight of the hot Service's v2, where the batch brought the route.
     pub weight: Option<u32>,
+    /// Seconds for which the Service that some call remembers a client, where the batch brought it.
+    pub remembers: Option<u64>,
     /// Addresses of the hot Service, where the batch brought its endpoints.
     pub endpoints: Vec<String>,
     /// Resources in the batch.
@@ -157,6 +159,7 @@ fn apply(proxy: usize, update: &wire::Update, held: &mut BTreeMap<String, u64>) 
         proxy,
         at: clock::now(),
         weight: None,
+        remembers: None,
         endpoints: Vec::new(),
         resources: update.resources.len(),
         bytes: update.encoded_len(),
@@ -172,6 +175,7 @@ fn apply(proxy: usize, update: &wire::Update, held: &mut BTreeMap<String, u64>) 
             Some(Body::Destination(to)) if to.service_name == HOT.1 && to.service_namespace == HOT.0 => {
                 seen.weight = weight(to);
             }
+            Some(Body::Destination(to)) => seen.remembers = seen.remembers.or(remembers(to)),
             Some(Body::Endpoints(list)) if resource.name == hot => {
                 seen.endpoints = list.endpoints.iter().map(|e| e.address.clone()).collect();
             }
@@ -182,6 +186,12 @@ fn apply(proxy: usize, update: &wire::Update, held: &mut BTreeMap<String, u64>) 
     ensure!(own == update.digest, "the digest of proxy {proxy} differs");
     seen.at = clock::now();
     Ok(seen)
+}
+
+/// How long the first backend remembers a client, seconds: only the Service that some call does.
+fn remembers(destination: &wire::Destination) -> Option<u64> {
+    let balancing = destination.backends.first()?.load_balancing.as_ref()?;
+    Some(balancing.affinity_ms / 1000).filter(|seconds| *seconds > 0)
 }
 
 /// Weight of the backend `v2` in the only route.

@@ -1,34 +1,69 @@
-//! Where the simulated cluster's objects are written: a directory of YAML.
+//! Where the simulated cluster's objects are written: a directory of YAML, or a real API server.
 
 use std::path::{Path, PathBuf};
 
-use crate::world::World;
+use crate::cluster::Cluster;
+use crate::plane::Plane;
+use crate::world::{Workload, World};
 use anyhow::Context as _;
 use serde_json::Value;
 
-/// A directory of YAML: a file per namespace, and a file for each object that changes.
-pub struct Source(pub PathBuf);
+/// See the module.
+pub enum Source {
+    /// A file per namespace, and a file for each object that changes.
+    Directory(PathBuf),
+    /// Objects as users, kubelets and controllers would have written them.
+    Cluster(Box<Cluster>),
+}
 
 impl Source {
     /// As the control plane's `--source` wants it.
     pub fn flag(&self) -> String {
-        format!("dir:{}", self.0.display())
+        match self {
+            Self::Directory(files) => format!("dir:{}", files.display()),
+            Self::Cluster(_) => "kubernetes".to_owned(),
+        }
+    }
+
+    /// With what the control plane goes to the API server, where there is one.
+    pub fn kubeconfig(&self) -> Option<&Path> {
+        match self {
+            Self::Directory(_) => None,
+            Self::Cluster(cluster) => Some(cluster.kubeconfig()),
+        }
     }
 
     /// Writes everything that stays as it is.
     ///
     /// # Errors
     /// When something cannot be written; what was written stays.
-    pub fn fill(&self, world: &World) -> anyhow::Result<()> {
-        world.namespaces().iter().try_for_each(|ns| self.put(ns, &world.fixed(ns)))
+    pub async fn fill(&self, world: &World) -> anyhow::Result<()> {
+        match self {
+            Self::Directory(files) => world.namespaces().iter().try_for_each(|ns| write(files, ns, &world.fixed(ns))),
+            Self::Cluster(cluster) => cluster.fill(world).await,
+        }
     }
 
-    /// Writes objects that change, new or known, together.
+    /// Writes objects that change, new or known, together; in a directory, `file` holds these and no others.
     ///
     /// # Errors
     /// When they cannot be written.
-    pub fn put(&self, file: &str, objects: &[Value]) -> anyhow::Result<()> {
-        write(&self.0, file, objects)
+    pub async fn put(&self, file: &str, objects: &[Value]) -> anyhow::Result<()> {
+        match self {
+            Self::Directory(files) => write(files, file, objects),
+            Self::Cluster(cluster) => cluster.put(objects).await,
+        }
+    }
+
+    /// A token for a workload, as its pod would be given; `state` is the control plane's.
+    ///
+    /// # Errors
+    /// When who gives it does not.
+    pub async fn token(&self, plane: &Plane, state: &Path, workload: &Workload) -> anyhow::Result<String> {
+        match self {
+            Self::Directory(_) => plane.token(state, workload).await,
+            Self::Cluster(cluster) => cluster.token(workload).await,
+        }
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 pub const HOT: (&str, &str) = ("hot", "shop");
 /// Namespace and name of a Service that nobody calls.
 pub const COLD: (&str, &str) = ("cold", "cellar");
+/// Number of the Service that some proxies call and that changes.
+const SOME: usize = 10;
 /// Services in one namespace.
 const PER_NAMESPACE: usize = 20;
 
@@ -74,6 +76,38 @@ impl World {
         (0..self.proxies).map(one).collect()
     }
 
+    /// Numbers of the proxies that a change of the Service that some call concerns: who calls it, and who is sent it unasked
+    /// because it is in their namespace.
+    pub fn concerned(&self) -> Vec<usize> {
+        let (namespace, name) = self.some();
+        let host = format!("{name}.{namespace}.svc.cluster.local:80");
+        let is_concerned = |w: &Workload| w.namespace == namespace || w.destinations.contains(&host);
+        let all = self.workloads();
+        (0..all.len()).filter(|number| is_concerned(&all[*number])).collect()
+    }
+
+    /// Namespace and name of a Service that some proxies call.
+    pub fn some(&self) -> (String, String) {
+        let number = SOME % self.services;
+        (namespace_of(number), format!("svc-{number}"))
+    }
+
+    /// That Service, which sends each client to one endpoint until it was silent for so many seconds.
+    pub fn sticky(&self, seconds: usize) -> Value {
+        let (namespace, name) = self.some();
+        let mut service = self::service(&namespace, &name, &cluster_ip(SOME % self.services));
+        service["spec"]["sessionAffinity"] = json!("ClientIP");
+        service["spec"]["sessionAffinityConfig"] = json!({ "clientIP": { "timeoutSeconds": seconds } });
+        service
+    }
+
+    /// A Service that nobody calls, of many; `label` is one that nobody asks for.
+    pub fn unused(&self, number: usize, label: usize) -> Value {
+        let mut service = self::service(COLD.0, &format!("new-{number}"), &cluster_ip(self.services + 100 + number));
+        service["metadata"]["labels"]["revision"] = json!(label.to_string());
+        service
+    }
+
     /// Namespaces, the two that change included.
     pub fn namespaces(&self) -> Vec<String> {
         let teams = (0..self.services.div_ceil(PER_NAMESPACE)).map(|n| format!("team-{n:04}"));
@@ -86,7 +120,9 @@ impl World {
         for service in (0..self.services).filter(|s| namespace_of(*s) == namespace) {
             let name = format!("svc-{service}");
             all.push(account(namespace, &name));
-            all.push(self::service(namespace, &name, &cluster_ip(service)));
+            if service != SOME % self.services {
+                all.push(self::service(namespace, &name, &cluster_ip(service)));
+            }
             let pods: Vec<usize> = (service..self.pods).step_by(self.services).collect();
             let ready = pods.iter().map(|p| (format!("{name}-{p}"), pod_ip(*p)));
             all.push(slice(namespace, &name, &ready.clone().collect::<Vec<_>>()));
