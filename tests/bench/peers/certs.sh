@@ -1,7 +1,8 @@
 # Certificates for pairs that no control plane serves: one EC P-256 authority, a leaf with a SPIFFE ID for each side.
-# Defines `certificates DIRECTORY`, which leaves ca.crt, frontend.{crt,key,pem} and backend.{crt,key,pem} there.
+# Defines `certificates DIRECTORY [NAME]`, which leaves ca.crt, frontend.{crt,key,pem} and backend.{crt,key,pem} there. NAME
+# is what a leaf is called instead of its SPIFFE ID, with ACCOUNT where the account stands.
 certificates() {
-  local directory=$1 name
+  local directory=$1 called=${2:-URI:spiffe://cluster.local/ns/dev/sa/ACCOUNT} name
   mkdir -p "$directory"
   ( cd "$directory"
     [ -f backend.pem ] && exit 0
@@ -14,7 +15,7 @@ certificates() {
 basicConstraints=critical,CA:FALSE
 keyUsage=critical,digitalSignature,keyEncipherment
 extendedKeyUsage=serverAuth,clientAuth
-subjectAltName=critical,URI:spiffe://cluster.local/ns/dev/sa/$name
+subjectAltName=critical,${called/ACCOUNT/$name}
 X
       cat "$name.crt" "$name.key" > "$name.pem"
     done

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Prints the mesh of a benchmark: a backend split 90/10 over two subsets, one ALLOW policy, as many routes and endpoints
 as BENCH_ROUTES and BENCH_ENDPOINTS say. Every request of a load takes the last route; the endpoints are addresses of one
-pod's namespace (`World.addresses`), with one identity. BENCH_CALLED adds Services of the same backend, BENCH_SERVICES
+pod's namespace (`World.addresses`), with one identity, one of ten in the smaller subset (a single one is in both). BENCH_CALLED adds Services of the same backend, BENCH_SERVICES
 Services with pods in other namespaces, which nobody calls.
 """
 import json, os, sys
@@ -39,8 +39,9 @@ SPLIT = [{"destination": {"host": "backend", "subset": "v1"}, "weight": 90},
 routes = [{"match": [{"port": APP, "uri": {"prefix": f"/area-{i}/of/the/shop"}, "headers": {"x-tenant": {"exact": f"t{i}"}}}],
            "route": SPLIT} for i in range(ROUTES - 1)]
 mesh = [service("backend", VIP, "backend"), pod("frontend", "frontend", CLIENT),
-        pod("backend", "backend", SERVER, blue="1", green="1")]
-mesh += [pod(f"backend-{i}", "backend", f"10.78.{i // 250}.{i % 250 + 1}", blue="1", green="1") for i in range(ENDPOINTS - 1)]
+        pod("backend", "backend", SERVER, **({"blue": "1", "green": "1"} if ENDPOINTS == 1 else {"blue": "1"}))]
+mesh += [pod(f"backend-{i}", "backend", f"10.78.{i // 250}.{i % 250 + 1}", **{"green" if i % 10 == 0 else "blue": "1"})
+         for i in range(ENDPOINTS - 1)]
 mesh += [service(f"called-{i}", f"10.79.0.{i + 1}", "backend") for i in range(CALLED)]
 for i in range(SERVICES):
     place = f"{i // 250}.{i % 250 + 1}"

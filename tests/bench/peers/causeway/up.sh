@@ -1,10 +1,11 @@
 #!/bin/bash
 # Starts a control plane and a pair of Causeway proxies, and redirects their traffic.
-# CAUSEWAY_BIN_DIR says where the optimised binaries are (default: this repository's target/dist), BENCH_SOURCE a
-# directory of manifests to use instead of these (mesh.py), CAUSEWAY_WORKERS how many threads serve.
+# CAUSEWAY_BIN_DIR says where the binaries of deploy/build are (default: this repository's target/shipped), BENCH_SOURCE a
+# directory of manifests to use instead of these (mesh.py), CAUSEWAY_WORKERS how many threads serve, BENCH_ACCESS_LOG what
+# is told in the access log (default: off).
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/../common.sh"
-bin=${CAUSEWAY_BIN_DIR:-$(cd "$here/../../../.." && pwd)/target/dist}
+bin=${CAUSEWAY_BIN_DIR:-$(cd "$here/../../../.." && pwd)/target/shipped}
 rm -rf "${run:?}/source" "$run/state"
 mkdir -p "$run/source" "$run/pids"
 chmod 755 "$run"
@@ -27,7 +28,7 @@ proxy() { # proxy NAME NAMESPACE ACCOUNT
   chown "$PROXY_UID" "$run/$3.token" "$run/bundle.pem"
   start "$1" "$2" "$PROXY_UID" "$bin/causeway-proxy" --control-plane "https://$S_IP:15010" \
     --trust-bundle "$run/bundle.pem" --token-file "$run/$3.token" --workload "dev/$3" \
-    --outbound '[::]:15001' --inbound '[::]:15006' --access-log off --workers "${CAUSEWAY_WORKERS:-1}"
+    --outbound '[::]:15001' --inbound '[::]:15006' --access-log "${BENCH_ACCESS_LOG:-off}" --workers "${CAUSEWAY_WORKERS:-1}"
 }
 proxy inbound "$SERVER_NS" backend
 proxy outbound "$CLIENT_NS" frontend

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """config.py DIRECTORY: writes outbound.json and inbound.json for a pair of Envoys there, shaped as Istio's sidecars are:
 original destination, protocol detection, a 90/10 route with retries, mutual TLS with the peer's SPIFFE ID checked on both
-sides, one RBAC policy, HTTP/2 between the sidecars. Istio's optional filters (statistics, faults, CORS) are left out, so
+sides, one RBAC policy, HTTP/2 between the sidecars, as many endpoints as BENCH_ENDPOINTS says (peers/causeway/mesh.py). Istio's optional filters (statistics, faults, CORS) are left out, so
 this Envoy has less to do than Istio's. For BENCH_LOAD=grpc the protocol is the client's all the way.
 """
 import json, os, sys
@@ -49,8 +49,10 @@ BREAKERS = {"thresholds": [{"max_connections": NO_LIMIT, "max_pending_requests":
 
 
 def cluster(name, ip, port, tls=None, http=None, balance="LEAST_REQUEST"):
+    ips = [ip] if isinstance(ip, str) else ip
     made = {"name": name, "type": "STATIC", "connect_timeout": "10s", "lb_policy": balance, "circuit_breakers": BREAKERS,
-            "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(ip, port)}}]}]}}
+            "load_assignment": {"cluster_name": name, "endpoints": [
+                {"lb_endpoints": [{"endpoint": {"address": address(ip, port)}} for ip in ips]}]}}
     if tls:
         made["transport_socket"] = named("transport_sockets.tls", "extensions.transport_sockets.tls.v3.UpstreamTlsContext",
                                          common_tls_context=tls, sni=f"outbound_.{APP}_._.backend.dev.svc.cluster.local")
@@ -81,6 +83,10 @@ RETRIES = {"retry_on": "connect-failure,refused-stream,unavailable,cancelled,ret
            "retriable_status_codes": [503], "host_selection_retry_max_attempts": "5",
            "retry_host_predicate": [named("retry_host_predicates.previous_hosts",
                                           "extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")]}
+MORE = int(os.environ.get("BENCH_ENDPOINTS", 1)) - 1
+PODS = {"v1": [SERVER], "v2": [] if MORE else [SERVER]}
+for i in range(MORE):
+    PODS["v2" if i % 10 == 0 else "v1"].append(f"10.78.{i // 250}.{i % 250 + 1}")
 NAMES = ["backend.dev.svc.cluster.local", "backend.dev", "backend", VIP]
 SPLIT = {"clusters": [{"name": "v1", "weight": 90}, {"name": "v2", "weight": 10}]}
 OUT_ROUTES = {"name": str(APP), "validate_clusters": False, "virtual_hosts": [
@@ -101,7 +107,7 @@ outbound = {
         {"name": "tcp", "address": address(VIP, TCP), "bind_to_port": False, "traffic_direction": "OUTBOUND",
          "filter_chains": [{"filters": [tcp("outbound_tcp", "tcp")]}]}],
     "clusters": [
-        *[cluster(name, SERVER, APP, context("frontend", None if GRPC else ["h2"], "backend"), http_options()) for name in ("v1", "v2")],
+        *[cluster(name, pods, APP, context("frontend", None if GRPC else ["h2"], "backend"), http_options()) for name, pods in PODS.items()],
         cluster("tcp", SERVER, TCP, context("frontend", ["istio"], "backend")),
         {"name": "passthrough", "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED", "connect_timeout": "10s",
          "circuit_breakers": BREAKERS}]}
