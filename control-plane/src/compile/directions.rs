@@ -14,7 +14,7 @@ use crate::source::Key;
 use crate::source::resource::VirtualService;
 use names::Names;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -25,7 +25,8 @@ pub(super) struct Directions {
     /// Versions of VirtualServices that are in force, where they are not the latest throughout.
     pub(super) held: Option<Good>,
     pub(super) distinctions: part::Distinctions,
-    names: Names,
+    /// Made when the first Service changes: many a weight is changed before that.
+    names: OnceLock<Names>,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -56,15 +57,15 @@ impl Directions {
             Routes::new(lowered.into_iter().chain(others.iter().cloned()).collect(), problems)
         };
         let mut routes = routes_of(&resources.virtual_services, &mut problems);
-        let mut names = Names::of(resources, catalog, settings);
-        names.add(&routes, catalog, settings);
+        let names = OnceLock::new();
         let world = split::World { catalog, rules: &rules, settings };
         let dangling = examine::examine(&routes, world, &mut problems);
         let good = previous::good(resources, &dangling, before);
         let held = previous::in_force(resources, &dangling, &good, &mut problems);
         if let Some(held) = &held {
-            routes = routes_of(held, &mut Vec::new());
-            names.add(&routes, catalog, settings);
+            // Routes that are not in force are about names as well, and are not kept.
+            let latest = std::mem::replace(&mut routes, routes_of(held, &mut Vec::new()));
+            let _ = names.set(Names::of(resources, [&latest, &routes], catalog, settings));
         }
         if let Some(before) = before {
             rules.keep(&before.directions.rules, &routes, catalog, settings);
@@ -88,10 +89,15 @@ fn is_said_the_same(was: &Resources, is: &Resources) -> bool {
 
 /// Whether all that routes and rules are about is there with the same ports and aliases, which is all that they look at.
 fn are_names_the_same(before: &Model, is: &Resources) -> bool {
-    let (was, names) = (&before.resources.services, &before.directions.names);
+    let (was, directions) = (&before.resources.services, &before.directions);
+    // Of `before`, which said the same as what the directions were made from: else they had been made anew.
+    let names = || {
+        let make = || Names::of(&before.resources, [&directions.routes], before.catalog(), &before.settings);
+        directions.names.get_or_init(make)
+    };
     is.services.changed(was).into_iter().all(|key| match (was.get(key), is.services.get(key)) {
         (Some(was), Some(is)) if (&was.external_name, &was.ports) == (&is.external_name, &is.ports) => true,
-        _ => !names.hold(&(key.namespace.clone(), key.name.clone()), &before.settings),
+        _ => !names().hold(&(key.namespace.clone(), key.name.clone()), &before.settings),
     })
 }
 

@@ -20,8 +20,13 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Of what `resources` say, before it is judged.
-    pub(super) fn of(resources: &Resources, catalog: &Catalog, settings: &Settings) -> Self {
+    /// Of what `resources` say, before it is judged, and of what `routes` that were made of it lead to.
+    pub(super) fn of<'a>(
+        resources: &Resources,
+        routes: impl IntoIterator<Item = &'a Routes>,
+        catalog: &Catalog,
+        settings: &Settings,
+    ) -> Self {
         let (mut names, asked) = (Self::default(), Asked::default());
         let virtual_services =
             resources.virtual_services.values().flat_map(|v| v.spec.hosts.iter().map(|h| (&v.meta, h)));
@@ -36,11 +41,12 @@ impl Names {
             parents.services.iter().for_each(|(_, parent)| asked.service(&gateway::named(parent, &key.namespace)));
         }
         names.note(&asked);
+        routes.into_iter().for_each(|routes| names.add(routes, catalog, settings));
         names
     }
 
     /// Adds what these routes are about and lead to, good or not.
-    pub(super) fn add(&mut self, routes: &Routes, catalog: &Catalog, settings: &Settings) {
+    fn add(&mut self, routes: &Routes, catalog: &Catalog, settings: &Settings) {
         let asked = Asked::default();
         for resource in &routes.all {
             resource.attachments.iter().for_each(|at| asked.service(&at.service));
