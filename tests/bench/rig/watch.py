@@ -5,9 +5,9 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 def processor(pid):
-    """Seconds of all threads, in user and kernel mode."""
+    """Seconds of all threads: (in user and kernel mode, of it in user mode)."""
     fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
+    return (int(fields[11]) + int(fields[12])) / TICK, int(fields[11]) / TICK
 
 
 def memory(pid):
@@ -40,7 +40,8 @@ class Watch:
                     return
 
     def __exit__(self, *_):
-        self.used = {name: processor(pid) - self.before[name] for name, pid in self.pids.items()}
+        used = {name: [now - then for now, then in zip(processor(pid), self.before[name])] for name, pid in self.pids.items()}
+        self.used, self.program = ({name: spent[of] for name, spent in used.items()} for of in (0, 1))
         self.done.set()
         self.sampler.join()
 
