@@ -26,7 +26,7 @@ pub(super) fn world() -> String {
     .concat()
 }
 
-pub(super) fn route(kind: &str, namespace: &str, name: &str, spec: &str) -> String {
+pub(in crate::compile) fn route(kind: &str, namespace: &str, name: &str, spec: &str) -> String {
     let spec: String = spec.trim_matches('\n').lines().map(|l| format!("  {l}\n")).collect();
     format!(
         "---\napiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec:\n{spec}"

@@ -59,6 +59,16 @@ pub(crate) fn names() -> Vec<String> {
     ] {
         all.push(custom("ServiceEntry", namespace, name, &format!("hosts: [{hosts}]\n{rest}")));
     }
+    // Named by nothing but the reference of a route.
+    for spec in [
+        "clusterIP: 10.96.0.8, ports: [{name: http, port: 80}]",
+        "clusterIP: 10.96.0.8, ports: [{name: http, port: 81}]",
+    ] {
+        all.push(service("dev", "only", spec));
+    }
+    let parent = "parentRefs: [{group: '', kind: Service, name: a, namespace: prod}]";
+    let rules = "rules: [{backendRefs: [{name: only, port: 80}]}]";
+    all.push(crate::compile::gateway::tests::route("HTTPRoute", "dev", "to-only", &format!("{parent}\n{rules}")));
     let routes = "http:\n- route: [{destination: {host: api.example.com, port: {number: 80}}, weight: 1}, {destination: {host: chain}, weight: 1}, {destination: {host: nosuch.prod}, weight: 1}]";
     for hosts in ["api.example.com", "chain", "a", "nosuch.prod"] {
         all.push(custom("VirtualService", "dev", &format!("of-{hosts}"), &format!("hosts: [{hosts}]\n{routes}")));
