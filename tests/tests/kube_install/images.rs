@@ -71,6 +71,16 @@ fn images_are_the_same_bytes_each_time_and_hold_only_what_they_need() {
     }
 }
 
+#[test]
+fn a_build_refuses_what_it_does_not_know_before_it_compiles() {
+    for arguments in [&["--plain", "webhook"][..], &["proxy", "--out"]] {
+        let done = Command::new(root().join("deploy/build")).args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_eq!(done.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(arguments[1]) && done.stdout.is_empty(), "{arguments:?}: {said}");
+    }
+}
+
 /// Every library is there: the program starts with nothing but its own root.
 fn starts(layer: &Path, fs: &Path, name: &str) {
     if !has(&[Need::Namespaces]) {
