@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use causeway_control_plane::compile::{Client, Model, Settings, compile, compile_after};
 use causeway_control_plane::index::Resources;
-use causeway_control_plane::source::{Event, directory};
+use causeway_control_plane::source::{Event, Resource, directory};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
 /// A cluster of `services` Services in ten namespaces with two pods, a DestinationRule and a split each.
@@ -69,13 +69,24 @@ fn cluster(services: usize, weight: u32) -> Arc<Resources> {
     Arc::new(resources)
 }
 
+/// The same resources, but the VirtualService of the first Service, which has another weight.
+fn weighed(before: &Resources, weight: u32) -> Arc<Resources> {
+    let mut after = before.clone();
+    for route in cluster(1, weight).virtual_services.values() {
+        let resource = Resource::VirtualService(Arc::clone(route));
+        after.apply(Event::Upsert { resource, problems: Vec::new() });
+    }
+    Arc::new(after)
+}
+
 fn clusters(criterion: &mut Criterion) {
     let settings = Settings::default();
     let client = Client { namespace: "ns-1".into(), account: "s-1".into(), pod: "s-1-v1".into() };
     let mut group = criterion.benchmark_group("compile");
     group.sample_size(10);
     for services in [200, 1_000] {
-        let (before, after) = (cluster(services, 90), cluster(services, 80));
+        let before = cluster(services, 90);
+        let after = weighed(&before, 80);
         let model: Model = compile(&before, &settings);
         group.bench_function(BenchmarkId::new("everything", services), |bencher| {
             bencher.iter(|| compile(black_box(&before), &settings));
