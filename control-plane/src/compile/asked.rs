@@ -3,6 +3,7 @@
 //! Also what is not there is noted, so that who asked for it hears when it comes.
 
 use super::catalog::Catalog;
+use super::lowered::{Reference, RouteResource};
 use super::scope::{Host, resolve};
 use super::{Name, Settings, alias};
 use causeway_mesh::name;
@@ -68,6 +69,17 @@ impl Asked {
         }
         if let Host::Service(name) = resolve(host, namespace, catalog, settings) {
             self.alias(&name, catalog, settings);
+        }
+    }
+
+    /// What the destinations and mirrors of a route lead to, whether they are there or not.
+    pub(super) fn references(&self, resource: &RouteResource, catalog: &Catalog, settings: &Settings) {
+        for reference in resource.references() {
+            match reference {
+                Reference::Named(to) => self.named(&to.host, &resource.meta.key.namespace, catalog, settings),
+                Reference::Service { service, .. } => self.service(service),
+                Reference::Broken(_) => {}
+            }
         }
     }
 

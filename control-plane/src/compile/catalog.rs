@@ -59,9 +59,7 @@ impl Catalog {
         for pod in resources.pods.values() {
             catalog.claims.add(pod);
         }
-        for (key, service) in resources.services.iter() {
-            catalog.services.insert(name_of(key), Arc::clone(service));
-        }
+        catalog.services = Services::new(resources);
         catalog.owners = Owners::new(resources);
         let namespaces = resources.pods.namespaces().chain(resources.endpoint_slices.namespaces());
         let namespaces: BTreeSet<Arc<str>> = namespaces.chain(resources.services.namespaces()).cloned().collect();
@@ -104,11 +102,7 @@ impl Catalog {
         if is_by_entries {
             // A host may have stood in place of a Service, so all are put in anew.
             (self.entries, self.outside) = Default::default();
-            self.services = Services::default();
-            resources
-                .services
-                .iter()
-                .for_each(|(key, service)| self.services.insert(name_of(key), Arc::clone(service)));
+            self.services = Services::new(resources);
         }
         let mut addresses = BTreeSet::new();
         for key in changed {
@@ -239,7 +233,7 @@ impl Catalog {
     }
 }
 
-fn name_of(key: &Key) -> Name {
+pub(super) fn name_of(key: &Key) -> Name {
     (key.namespace.clone(), key.name.clone())
 }
 

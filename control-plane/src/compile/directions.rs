@@ -3,7 +3,7 @@
 
 mod names;
 
-use super::catalog::Catalog;
+use super::catalog::{Catalog, name_of};
 use super::previous::{self, Good};
 use super::routes::Routes;
 use super::rules::Rules;
@@ -97,7 +97,7 @@ fn are_names_the_same(before: &Model, is: &Resources) -> bool {
     };
     is.services.changed(was).into_iter().all(|key| match (was.get(key), is.services.get(key)) {
         (Some(was), Some(is)) if (&was.external_name, &was.ports) == (&is.external_name, &is.ports) => true,
-        _ => !names().hold(&(key.namespace.clone(), key.name.clone()), &before.settings),
+        _ => !names().hold(&name_of(key), &before.settings),
     })
 }
 

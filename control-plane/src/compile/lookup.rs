@@ -4,7 +4,7 @@ use super::alias::{self, Target};
 use super::asked::{Asked, Topic};
 use super::catalog::{Catalog, Member};
 use super::external::Entry;
-use super::lowered::{Reference, Weighted};
+use super::lowered::Weighted;
 use super::matching::Viewer;
 use super::protocol::protocol;
 use super::routes::{Picked, PickedTls, Routes};
@@ -323,16 +323,7 @@ impl<'a> Lookup<'a> {
     fn reads(&self, service: &Name) {
         self.asked.service(service);
         for attached in self.model.directions.routes.of(service) {
-            let namespace = &attached.meta().key.namespace;
-            for reference in attached.resource.references() {
-                match reference {
-                    Reference::Named(to) => {
-                        self.asked.named(&to.host, namespace, self.catalog(), &self.model.settings);
-                    }
-                    Reference::Service { service, .. } => self.asked.service(service),
-                    Reference::Broken(_) => {}
-                }
-            }
+            self.asked.references(&attached.resource, self.catalog(), &self.model.settings);
         }
     }
 

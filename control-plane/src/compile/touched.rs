@@ -2,6 +2,7 @@
 //! again. Says too much rather than too little.
 
 use super::asked::Topic;
+use super::catalog::name_of;
 use super::lowered::RouteResource;
 use super::routes::Routes;
 use super::rules::Rules;
@@ -91,7 +92,7 @@ fn names(before: &Model, now: &Model) -> BTreeSet<Name> {
         _ => true,
     };
     let services = is.changed(was).into_iter().filter(is_other);
-    let mut names: BTreeSet<Name> = services.map(|key| (key.namespace.clone(), key.name.clone())).collect();
+    let mut names: BTreeSet<Name> = services.map(name_of).collect();
     names.extend(now.catalog().entries.differing(&before.catalog().entries).cloned());
     names
 }

@@ -1,5 +1,5 @@
 """Counts of what a pair does: exactly so many requests, and callgrind's files of the proxies that served them."""
-import collections, os, re, shutil, signal, subprocess, sys, tempfile
+import collections, os, re, shutil, subprocess, sys, tempfile
 
 # Requests of the shorter of two lives.
 WARM = 300
@@ -46,10 +46,7 @@ def profiles(world, arguments, requests, **settings):
     with world.pair("causeway", READY_TRIES=1200, **wrap, **settings) as pair:
         world.answers(world.client, world.url + "/", 60)
         h2load(world, arguments.load, requests, arguments.connections)
-        for pid in pair.pids.values():
-            os.kill(pid, signal.SIGTERM)
-        for name, pid in pair.pids.items():
-            world.until(lambda: not os.path.exists(f"/proc/{pid}"), f"the end of {name}", 120)
+        pair.end()
     if arguments.keep:
         os.makedirs(arguments.keep, exist_ok=True)
         for name in pair.pids:

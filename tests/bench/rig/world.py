@@ -186,5 +186,12 @@ class Pair:
         self.started = {name: read(f"{name}.t0") for name in self.pids}
         return self
 
+    def end(self, seconds=120):
+        """Asks both proxies to end, as they write what they counted only then, and waits until they have."""
+        for pid in self.pids.values():
+            os.kill(pid, signal.SIGTERM)
+        for name, pid in self.pids.items():
+            self.world.until(lambda: not os.path.exists(f"/proc/{pid}"), f"the end of {name}", seconds)
+
     def __exit__(self, *_):
         subprocess.run([f"{self.place}/down.sh"], env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -1,6 +1,8 @@
 //! Every Service by namespace and name, hosts of ServiceEntries included. A copy shares the namespaces in which nothing changes.
 
+use super::name_of;
 use crate::compile::Name;
+use crate::index::Resources;
 use crate::source::resource::Service;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,6 +12,13 @@ use std::sync::Arc;
 pub(in crate::compile) struct Services(BTreeMap<Arc<str>, Arc<BTreeMap<String, Arc<Service>>>>);
 
 impl Services {
+    /// Those that are Services.
+    pub(super) fn new(resources: &Resources) -> Self {
+        let mut services = Self::default();
+        resources.services.iter().for_each(|(key, service)| services.insert(name_of(key), Arc::clone(service)));
+        services
+    }
+
     pub(in crate::compile) fn get(&self, (namespace, name): &Name) -> Option<&Arc<Service>> {
         self.0.get(&**namespace)?.get(name)
     }

@@ -50,13 +50,8 @@ impl Names {
         let asked = Asked::default();
         for resource in &routes.all {
             resource.attachments.iter().for_each(|at| asked.service(&at.service));
-            for reference in resource.references() {
-                match reference {
-                    Reference::Named(to) => asked.named(&to.host, &resource.meta.key.namespace, catalog, settings),
-                    Reference::Service { service, .. } => asked.service(service),
-                    Reference::Broken(_) => self.may_be_any = true,
-                }
-            }
+            asked.references(resource, catalog, settings);
+            self.may_be_any |= resource.references().any(|reference| matches!(reference, Reference::Broken(_)));
         }
         self.note(&asked);
     }

@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """Prints the mesh of a benchmark: a backend split 90/10 over two subsets, one ALLOW policy, as many routes and endpoints
-as BENCH_ROUTES and BENCH_ENDPOINTS say. Every request of a load takes the last route; the endpoints are addresses of one
-pod's namespace (`World.addresses`), with one identity, one of ten in the smaller subset (a single one is in both). BENCH_CALLED adds Services of the same backend, BENCH_SERVICES
+as BENCH_ROUTES and BENCH_ENDPOINTS (../pods.py) say. Every request of a load takes the last route; the endpoints have one
+identity. BENCH_CALLED adds Services of the same backend, BENCH_SERVICES
 Services with pods in other namespaces, which nobody calls.
 """
 import json, os, sys
 
-ROUTES, ENDPOINTS, CALLED, SERVICES = (int(os.environ.get(f"BENCH_{name}", default)) for name, default in
-                                       (("ROUTES", 1), ("ENDPOINTS", 1), ("CALLED", 0), ("SERVICES", 0)))
-NETWORK = "10.78.0.0/16"  # where endpoints stand beside the first one
-CLIENT, SERVER, VIP = os.environ.get("C_IP", "10.77.0.1"), os.environ.get("S_IP", "10.77.0.2"), os.environ.get("VIP", "10.96.0.10")
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), ".."))
+from pods import FIRST, MORE, PODS
+
+ROUTES, CALLED, SERVICES = (int(os.environ.get(f"BENCH_{name}", default)) for name, default in
+                            (("ROUTES", 1), ("CALLED", 0), ("SERVICES", 0)))
+CLIENT, VIP = os.environ.get("C_IP", "10.77.0.1"), os.environ.get("VIP", "10.96.0.10")
 APP, TCP = int(os.environ.get("APP_PORT", 8080)), int(os.environ.get("TCP_PORT", 5201))
 
 
@@ -39,9 +41,8 @@ SPLIT = [{"destination": {"host": "backend", "subset": "v1"}, "weight": 90},
 routes = [{"match": [{"port": APP, "uri": {"prefix": f"/area-{i}/of/the/shop"}, "headers": {"x-tenant": {"exact": f"t{i}"}}}],
            "route": SPLIT} for i in range(ROUTES - 1)]
 mesh = [service("backend", VIP, "backend"), pod("frontend", "frontend", CLIENT),
-        pod("backend", "backend", SERVER, **({"blue": "1", "green": "1"} if ENDPOINTS == 1 else {"blue": "1"}))]
-mesh += [pod(f"backend-{i}", "backend", f"10.78.{i // 250}.{i % 250 + 1}", **{"green" if i % 10 == 0 else "blue": "1"})
-         for i in range(ENDPOINTS - 1)]
+        *(pod(f"backend-{i}" if i else "backend", "backend", ip, **{subset: "1" for subset, ips in PODS.items() if ip in ips})
+          for i, ip in enumerate([FIRST, *MORE]))]
 mesh += [service(f"called-{i}", f"10.79.0.{i + 1}", "backend") for i in range(CALLED)]
 for i in range(SERVICES):
     place = f"{i // 250}.{i % 250 + 1}"
@@ -50,7 +51,7 @@ for i in range(SERVICES):
         mesh.append(one)
 mesh += [
     ours("DestinationRule", "backend", host="backend",
-         subsets=[{"name": "v1", "labels": {"blue": "1"}}, {"name": "v2", "labels": {"green": "1"}}]),
+         subsets=[{"name": name, "labels": {name: "1"}} for name in PODS]),
     ours("VirtualService", "backend", hosts=["backend"], http=routes + [{"match": [{"port": APP}], "route": SPLIT}]),
     ours("AuthorizationPolicy", "frontend", selector={"matchLabels": {"app": "backend"}}, action="ALLOW",
          rules=[{"from": [{"source": {"principals": ["cluster.local/ns/dev/sa/frontend"]}}]}]),

@@ -6,6 +6,11 @@
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/../common.sh"
 bin=${CAUSEWAY_BIN_DIR:-$(cd "$here/../../../.." && pwd)/target/shipped}
+for program in causeway-control-plane causeway-proxy; do
+  [ -x "$bin/$program" ] && continue
+  echo "there is no $bin/$program: run deploy/build control-plane proxy, or say in CAUSEWAY_BIN_DIR where they are"
+  exit 1
+done
 rm -rf "${run:?}/source" "$run/state"
 mkdir -p "$run/source" "$run/pids"
 chmod 755 "$run"

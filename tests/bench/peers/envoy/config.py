@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
 """config.py DIRECTORY: writes outbound.json and inbound.json for a pair of Envoys there, shaped as Istio's sidecars are:
 original destination, protocol detection, a 90/10 route with retries, mutual TLS with the peer's SPIFFE ID checked on both
-sides, one RBAC policy, HTTP/2 between the sidecars, as many endpoints as BENCH_ENDPOINTS says (peers/causeway/mesh.py). Istio's optional filters (statistics, faults, CORS) are left out, so
-this Envoy has less to do than Istio's. For BENCH_LOAD=grpc the protocol is the client's all the way.
+sides, one RBAC policy, HTTP/2 between the sidecars, endpoints as ../pods.py has them. Istio's optional filters (statistics,
+faults, CORS) are left out, so this Envoy has less to do than Istio's. For BENCH_LOAD=grpc the protocol is the client's all
+the way.
 """
 import json, os, sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), ".."))
+from pods import PODS
 
 place = sys.argv[1]
 SERVER, VIP = os.environ["S_IP"], os.environ["VIP"]
@@ -48,8 +52,7 @@ BREAKERS = {"thresholds": [{"max_connections": NO_LIMIT, "max_pending_requests":
                             "max_retries": NO_LIMIT, "track_remaining": True}]}
 
 
-def cluster(name, ip, port, tls=None, http=None, balance="LEAST_REQUEST"):
-    ips = [ip] if isinstance(ip, str) else ip
+def cluster(name, ips, port, tls=None, http=None, balance="LEAST_REQUEST"):
     made = {"name": name, "type": "STATIC", "connect_timeout": "10s", "lb_policy": balance, "circuit_breakers": BREAKERS,
             "load_assignment": {"cluster_name": name, "endpoints": [
                 {"lb_endpoints": [{"endpoint": {"address": address(ip, port)}} for ip in ips]}]}}
@@ -83,10 +86,6 @@ RETRIES = {"retry_on": "connect-failure,refused-stream,unavailable,cancelled,ret
            "retriable_status_codes": [503], "host_selection_retry_max_attempts": "5",
            "retry_host_predicate": [named("retry_host_predicates.previous_hosts",
                                           "extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")]}
-MORE = int(os.environ.get("BENCH_ENDPOINTS", 1)) - 1
-PODS = {"v1": [SERVER], "v2": [] if MORE else [SERVER]}
-for i in range(MORE):
-    PODS["v2" if i % 10 == 0 else "v1"].append(f"10.78.{i // 250}.{i % 250 + 1}")
 NAMES = ["backend.dev.svc.cluster.local", "backend.dev", "backend", VIP]
 SPLIT = {"clusters": [{"name": "v1", "weight": 90}, {"name": "v2", "weight": 10}]}
 OUT_ROUTES = {"name": str(APP), "validate_clusters": False, "virtual_hosts": [
@@ -107,8 +106,9 @@ outbound = {
         {"name": "tcp", "address": address(VIP, TCP), "bind_to_port": False, "traffic_direction": "OUTBOUND",
          "filter_chains": [{"filters": [tcp("outbound_tcp", "tcp")]}]}],
     "clusters": [
-        *[cluster(name, pods, APP, context("frontend", None if GRPC else ["h2"], "backend"), http_options()) for name, pods in PODS.items()],
-        cluster("tcp", SERVER, TCP, context("frontend", ["istio"], "backend")),
+        *[cluster(name, ips, APP, context("frontend", None if GRPC else ["h2"], "backend"), http_options())
+          for name, ips in PODS.items()],
+        cluster("tcp", [SERVER], TCP, context("frontend", ["istio"], "backend")),
         {"name": "passthrough", "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED", "connect_timeout": "10s",
          "circuit_breakers": BREAKERS}]}
 
@@ -139,8 +139,8 @@ inbound = {
                        accepted("tcp", TCP, ["istio"],
                                 named("filters.network.rbac", "extensions.filters.network.rbac.v3.RBAC", rules=POLICY, stat_prefix="tcp."),
                                 tcp("inbound_tcp", "tcp"))]}],
-    "clusters": [cluster("app", "127.0.0.1", APP, balance="ROUND_ROBIN", http=http_options() if GRPC else None),
-                 cluster("tcp", "127.0.0.1", TCP, balance="ROUND_ROBIN")]}
+    "clusters": [cluster("app", ["127.0.0.1"], APP, balance="ROUND_ROBIN", http=http_options() if GRPC else None),
+                 cluster("tcp", ["127.0.0.1"], TCP, balance="ROUND_ROBIN")]}
 
 for name, resources in (("outbound", outbound), ("inbound", inbound)):
     with open(f"{place}/{name}.json", "w") as file:
