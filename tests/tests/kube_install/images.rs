@@ -50,6 +50,13 @@ fn images_are_the_same_bytes_each_time_and_hold_only_what_they_need() {
         let config: Value = serde_json::from_slice(&file(&archive, "config.json")).unwrap();
         assert_eq!(config["config"]["User"], user);
         assert_eq!(config["config"]["Entrypoint"][0], format!("/usr/bin/causeway-{name}"));
+        let environment: Vec<&str> =
+            config["config"]["Env"].as_array().unwrap().iter().flat_map(Value::as_str).collect();
+        assert!(environment[0].starts_with("PATH="), "{environment:?}");
+        assert_eq!(environment.len(), if name == "proxy" { 2 } else { 1 }, "{environment:?}");
+        if name == "proxy" {
+            tunes(environment[1]);
+        }
 
         let layer = folder.path().join("layer.tar");
         std::fs::write(&layer, file(&archive, "layer.tar")).unwrap();
@@ -68,6 +75,21 @@ fn images_are_the_same_bytes_each_time_and_hold_only_what_they_need() {
         }
         assert!(!listing.contains("/sh\n") && !listing.contains("busybox"));
         starts(&layer, &folder.path().join(name), name);
+    }
+}
+
+/// That the loader takes a variable's tunable as it is set: it ignores what it does not know or cannot read.
+fn tunes(variable: &str) {
+    let (key, tunable) = variable.split_once('=').unwrap();
+    let (name, value) = tunable.split_once('=').unwrap();
+    let value: u64 = value.parse().unwrap();
+    let libraries = run(Command::new("ldd").arg(binary("causeway-proxy"))).ok();
+    let loader = libraries.split_whitespace().find(|word| word.contains("/ld-linux")).unwrap();
+    let tunables = run(Command::new(loader).arg("--list-tunables").env(key, tunable)).ok();
+    // glibc has it for x86 only.
+    if cfg!(target_arch = "x86_64") {
+        let found = tunables.lines().find(|line| line.starts_with(&format!("{name}: "))).expect(name);
+        assert!(found.contains(&format!(": {value:#x} ")), "{found}");
     }
 }
 

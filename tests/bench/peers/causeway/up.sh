@@ -28,6 +28,9 @@ answers control-plane "$SERVER_NS" http://127.0.0.1:15014/readyz
 ip netns exec "$CLIENT_NS" "$bin/causeway-proxy" redirect --apply --proxy-uid "$PROXY_UID"
 ip netns exec "$SERVER_NS" "$bin/causeway-proxy" redirect --apply --proxy-uid "$PROXY_UID" --exclude-inbound-ports 15010
 cp "$run/state/trust-bundle.pem" "$run/bundle.pem"
+set -a # the image's environment
+. "$here/../../../../deploy/images/proxy.env"
+set +a
 proxy() { # proxy NAME NAMESPACE ACCOUNT
   "$bin/causeway-control-plane" token --state "$run/state" "dev/$3" --pod "$3" > "$run/$3.token"
   chown "$PROXY_UID" "$run/$3.token" "$run/bundle.pem"
