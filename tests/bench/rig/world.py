@@ -26,7 +26,9 @@ def program(name):
 class World:
     """Namespaces, a scratch directory and the servers; `pair` brings up one pair of proxies at a time."""
 
-    def __init__(self, pin=True):
+    def __init__(self, pin=True, congestion=("cubic", "reno")):
+        """`congestion`: how TCP's senders are paced in both namespaces, the first that these may have. The default is Linux's
+        own, or what every namespace may have: a machine's BBR holds segments back by timers, which cost more than a proxy does."""
         name = f"cwb{os.getpid()}"
         self.pinned = pin and os.cpu_count() > 1
         self.env = dict(os.environ, CLIENT_NS=f"{name}c", SERVER_NS=f"{name}s", C_IP="10.77.0.1", S_IP="10.77.0.2",
@@ -35,6 +37,7 @@ class World:
         self.client, self.server = self.env["CLIENT_NS"], self.env["SERVER_NS"]
         self.url = f"http://{self.env['VIP']}:8080"
         self.running = {}
+        self.wanted = congestion
 
     def __enter__(self):
         if os.geteuid() != 0:
@@ -92,7 +95,17 @@ class World:
             sh(*self.inside(namespace, "sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65000",
                             "net.ipv4.tcp_tw_reuse=1", "net.core.somaxconn=8192", "net.ipv4.tcp_max_syn_backlog=8192",
                             "net.ipv4.ip_local_reserved_ports=5201,8080,15000-15099"))
+            self.congestion = self._congestion(namespace)
         sh("ip", "-n", self.client, "route", "add", f"{env['VIP']}/32", "via", env["S_IP"], "src", env["C_IP"])
+
+    def _congestion(self, namespace):
+        """Sets and returns what the senders of a namespace are paced by."""
+        setting = "net.ipv4.tcp_congestion_control"
+        for name in self.wanted:
+            self.sh(*self.inside(namespace, "sysctl", "-qw", f"{setting}={name}"), check=False)
+            if self.sh(*self.inside(namespace, "sysctl", "-n", setting)).strip() == name:
+                return name
+        sys.exit(f"no namespace may have {' or '.join(self.wanted)} here; see net.ipv4.tcp_allowed_congestion_control")
 
     def addresses(self, network):
         """Gives the server's pod every address of a network, as if many pods stood there."""
