@@ -23,12 +23,16 @@ def program(name):
     return shutil.which(name, path=SEARCH)
 
 
+# How TCP's senders are paced, unless it is asked for: Linux's own default, or what every namespace may have. A machine's BBR holds
+# segments back by timers, which cost more than a proxy does.
+CONGESTION = ("cubic", "reno")
+
+
 class World:
     """Namespaces, a scratch directory and the servers; `pair` brings up one pair of proxies at a time."""
 
-    def __init__(self, pin=True, congestion=("cubic", "reno")):
-        """`congestion`: how TCP's senders are paced in both namespaces, the first that these may have. The default is Linux's
-        own, or what every namespace may have: a machine's BBR holds segments back by timers, which cost more than a proxy does."""
+    def __init__(self, pin=True, congestion=CONGESTION):
+        """`congestion`: by name, the first that the namespaces may have."""
         name = f"cwb{os.getpid()}"
         self.pinned = pin and os.cpu_count() > 1
         self.env = dict(os.environ, CLIENT_NS=f"{name}c", SERVER_NS=f"{name}s", C_IP="10.77.0.1", S_IP="10.77.0.2",
