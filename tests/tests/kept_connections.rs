@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use causeway_tests::laptop::{Laptop, Side};
@@ -45,31 +45,52 @@ fn read_head(stream: &mut TcpStream) -> bool {
     true
 }
 
-fn yaml(meshed: u16, plain: u16) -> String {
-    let pod = |namespace: &str, name: &str, injected: bool| {
+/// Answers one request and dies of the next one as a killed process does, whose connections Linux closes before the
+/// socket on which it listens: who comes again at once is still let in. Returns its port and whether it is dead.
+fn mortal() -> (u16, Arc<AtomicBool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let dead = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&dead);
+    std::thread::spawn(move || {
+        let (mut kept, _) = listener.accept().unwrap();
+        assert!(read_head(&mut kept));
+        kept.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+        assert!(read_head(&mut kept));
+        drop(kept);
+        let (queued, _) = listener.accept().unwrap();
+        assert_eq!(queued.peek(&mut [0]).unwrap(), 1);
+        drop(listener);
+        told.store(true, Ordering::Relaxed);
+        drop(queued); // unread, so that it is reset
+    });
+    (port, dead)
+}
+
+/// A pod `name` in `namespace`.
+fn pod(namespace: &str, name: &str, injected: bool) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: {namespace}, labels: \
+         {{causeway.dev/injected: \"{injected}\"}}}}\nspec: {{serviceAccountName: {name}, containers: [{{name: a, \
+         image: a}}]}}\nstatus: {{phase: Running, podIP: 127.0.0.1}}\n"
+    )
+}
+
+/// A Service `name` in `prod` of these pods there, each with the port where it is found.
+fn service(name: &str, pods: &[(&str, u16)]) -> String {
+    let service = format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: prod}}\nspec: {{ports: [{{name: http, \
+         port: 80, targetPort: 8080}}]}}\n"
+    );
+    let slices = pods.iter().map(|(pod, port)| {
         format!(
-            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: {namespace}, labels: \
-             {{causeway.dev/injected: \"{injected}\"}}}}\nspec: {{serviceAccountName: {name}, containers: [{{name: a, \
-             image: a}}]}}\nstatus: {{phase: Running, podIP: 127.0.0.1}}\n"
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {name}-{pod}, namespace: prod, \
+             labels: {{kubernetes.io/service-name: {name}}}}}\naddressType: IPv4\nports: [{{name: http, port: \
+             {port}}}]\nendpoints:\n- {{addresses: [127.0.0.1], conditions: {{ready: true}}, targetRef: {{kind: Pod, name: \
+             {pod}, namespace: prod}}}}\n"
         )
-    };
-    let service = |name: &str, port: u16| {
-        format!(
-            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: prod}}\nspec: {{ports: [{{name: \
-             http, port: 80, targetPort: 8080}}]}}\n---\napiVersion: discovery.k8s.io/v1\nkind: \
-             EndpointSlice\nmetadata: {{name: {name}, namespace: prod, labels: {{kubernetes.io/service-name: \
-             {name}}}}}\naddressType: IPv4\nports: [{{name: http, port: {port}}}]\nendpoints:\n- {{addresses: \
-             [127.0.0.1], conditions: {{ready: true}}, targetRef: {{kind: Pod, name: {name}, namespace: prod}}}}\n"
-        )
-    };
-    [
-        pod("dev", "web", true),
-        pod("prod", "meshed", true),
-        pod("prod", "plain", false),
-        service("meshed", meshed),
-        service("plain", plain),
-    ]
-    .concat()
+    });
+    std::iter::once(service).chain(slices).collect()
 }
 
 /// One request on a connection of its own; the status.
@@ -90,7 +111,9 @@ fn a_kept_connection_that_closes_under_a_request_costs_no_request_that_may_be_re
     let (web, meshed) = (laptop.side(), laptop.side());
     let (app, app_dropped) = fickle();
     let (plain, plain_dropped) = fickle();
-    laptop.write("mesh.yaml", &yaml(meshed.inbound, plain));
+    let pods = [pod("dev", "web", true), pod("prod", "meshed", true), pod("prod", "plain", false)].concat();
+    let services = [service("meshed", &[("meshed", meshed.inbound)]), service("plain", &[("plain", plain)])].concat();
+    laptop.write("mesh.yaml", &(pods + &services));
     laptop.proxy("prod/meshed", "meshed", meshed, app, &[]);
     laptop.proxy("dev/web", "web", web, 9, &[]);
     for (service, dropped) in [("meshed", &app_dropped), ("plain", &plain_dropped)] {
@@ -106,4 +129,31 @@ fn a_kept_connection_that_closes_under_a_request_costs_no_request_that_may_be_re
         let posts: Vec<u16> = (0..4).map(|_| status(web, "POST", service)).collect();
         assert!(posts.iter().all(|s| [200, 502].contains(s)) && posts.contains(&502), "{service}: {posts:?}");
     }
+}
+
+#[test]
+fn an_application_that_is_killed_with_a_request_that_may_be_repeated_costs_none() {
+    let mut laptop = Laptop::start("", &[]);
+    let (web, dying, living) = (laptop.side(), laptop.side(), laptop.side());
+    let (app, is_dead) = mortal();
+    let (other, _) = fickle();
+    let pods = [pod("dev", "web", true), pod("prod", "dying", true), pod("prod", "living", true)].concat();
+    let endpoints = [("dying", dying.inbound), ("living", living.inbound)];
+    // In turn, so that the one that dies is not passed over for having been slow once.
+    let rule = "---\napiVersion: causeway.dev/v1alpha1\nkind: DestinationRule\nmetadata: {name: both, namespace: prod}\nspec: {host: \
+                both, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}\n";
+    laptop.write("mesh.yaml", &[&pods, &service("both", &endpoints), rule].concat());
+    laptop.proxy("prod/dying", "dying", dying, app, &[]);
+    laptop.proxy("prod/living", "living", living, other, &[]);
+    laptop.proxy("dev/web", "web", web, 9, &[]);
+    until("the Service answers", Duration::from_secs(20), || match status(web, "GET", "both") {
+        200 => Ok(()),
+        other => Err(format!("status {other}")),
+    });
+    let mut statuses = Vec::new();
+    until("the application dies of a request", Duration::from_secs(20), || {
+        statuses.push(status(web, "GET", "both"));
+        if is_dead.load(Ordering::Relaxed) { Ok(()) } else { Err(format!("{statuses:?}")) }
+    });
+    assert!(statuses.iter().all(|s| *s == 200), "{statuses:?}");
 }

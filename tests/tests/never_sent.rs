@@ -96,7 +96,10 @@ fn the_successor_of_the_only_endpoint_is_waited_for() {
     }
     let mesh = Mesh::start(Settings::default());
     let cluster = mesh.service("prod", "server", PORTS, &[("app", "server")]);
-    let mut old = server(&mesh, 0).ready();
+    let mut old = mesh.pod(PodSpec::new("prod", "server-0").account("server").label("app", "server"));
+    // Nearly always it has a request when it is killed, on a connection that it kept.
+    old.app(&["http", "--name", "server-0", "--listen", "[::]:8080", "--delay-ms", "50"]);
+    let mut old = old.ready();
     let mut new = mesh.pod(PodSpec::new("prod", "server-1").account("server").label("app", "successor"));
     new.serve_http("server-1", 8080);
     let _new = new.ready();
@@ -109,6 +112,10 @@ fn the_successor_of_the_only_endpoint_is_waited_for() {
     let stop = mesh.path("scratch/stop").display().to_string();
     let mut load =
         client.background("load", &["load", "--url", "http://server.prod/", "--stop-file", &stop, "--pause-ms", "5"]);
+    until("the load is under way", Duration::from_secs(20), || {
+        let answered = old.proxy().log().matches("\"status\":200").count();
+        if answered > 2 { Ok(()) } else { Err(format!("{answered} requests were answered")) }
+    });
     // A first change, after which the directory is looked at more often.
     let other = mesh.service("prod", "other", PORTS, &[("app", "other")]);
     let other = format!("http://{}/", other.ip);

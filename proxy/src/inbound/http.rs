@@ -239,7 +239,7 @@ async fn send(
     is_http2: bool,
 ) -> Result<(Response<Received>, Lease), Refusal> {
     let app = conn.app.address();
-    for _ in 0..RESENDS {
+    for resent in 0..RESENDS {
         if is_http2 {
             let stream = app_stream(conn).await?;
             let sent = match stream.link().send(&mut request) {
@@ -253,6 +253,9 @@ async fn send(
             }
         }
         let mut checkout = connect::http1_to_app(&conn.app, CONNECT_TIMEOUT).await?;
+        if resent > 0 {
+            checkout.stand_in();
+        }
         match checkout.send(&mut request).await {
             Ok(response) => return Ok((response, Lease::Http1(checkout))),
             Err(unanswered) if unanswered.is_unsent => {}

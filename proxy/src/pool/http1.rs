@@ -66,7 +66,7 @@ impl Drop for HeldConnection {
 /// A connection for one exchange.
 pub struct Checkout {
     sender: Sender,
-    /// It carried an exchange before, so that the server may be closing it just now.
+    /// It carried an exchange before, or stands in for one that did, so that the server may be closing it just now.
     is_reused: bool,
     held: HeldConnection,
 }
@@ -98,6 +98,13 @@ impl Sender {
 }
 
 impl Checkout {
+    /// It stands in for a kept connection that just broke under the same request. A process that is killed closes its
+    /// connections before the socket on which it listens (Linux closes what a process has open in the reverse order), so
+    /// that a connection made between the two is reset as well, and nobody ever accepted it.
+    pub fn stand_in(&mut self) {
+        self.is_reused = true;
+    }
+
     /// Sends the request, and awaits the head of its response. It is taken out of its place where it has a body.
     ///
     /// # Errors

@@ -100,6 +100,23 @@ async fn what_is_silent_on_a_kept_connection_may_be_sent_again_if_it_may_be_repe
     }
 }
 
+#[tokio::test]
+async fn what_is_silent_on_a_new_connection_may_be_sent_again_only_where_it_stands_in_for_a_kept_one() {
+    for stands_in in [false, true] {
+        let (ours, mut theirs) = connection().await;
+        let mut checkout = Arc::new(Http1Pool::default()).lend(ours, Bounds::default(), None);
+        if stands_in {
+            checkout.stand_in();
+        }
+        let closing = tokio::spawn(async move {
+            let _ = theirs.read(&mut [0; 1024]).await;
+        });
+        let unanswered = checkout.send(&mut get()).await.err().unwrap();
+        assert_eq!(unanswered.is_unsent, stands_in, "{}", unanswered.error);
+        closing.await.unwrap();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn idle_connections_are_closed_in_time_without_anybody_asking_for_one() {
     let pool = Arc::new(Http1Pool::default());
