@@ -143,11 +143,14 @@ pub fn compile_after(before: Option<&Model>, resources: &Arc<Resources>, setting
     problems.extend(directions.problems.iter().cloned());
     problems.sort();
     problems.dedup();
-    let standing = before.filter(|before| {
-        Arc::ptr_eq(&before.directions, &directions) && directions::is_standing_the_same(before, resources, &problems)
+    let standing = before.and_then(|before| {
+        let is_same = Arc::ptr_eq(&before.directions, &directions);
+        let replaced = if is_same { &[] } else { directions.replaced.as_deref()? };
+        directions::is_standing_the_same(before, resources, &problems, replaced).then_some((before, replaced))
     });
     let subjects = match standing {
-        Some(before) => Arc::clone(&before.subjects),
+        Some((before, [])) => Arc::clone(&before.subjects),
+        Some((before, replaced)) => Arc::new(part::replaced(&before.subjects, resources, replaced, &problems)),
         None => Arc::new(part::subjects(&part::Compiled {
             resources,
             held: directions.held.as_ref(),

@@ -4,7 +4,8 @@
 mod names;
 
 use super::catalog::{Catalog, name_of};
-use super::previous::{self, Good};
+use super::lowered::RouteResource;
+use super::previous::{self, Dangling, Versions};
 use super::routes::Routes;
 use super::rules::Rules;
 use super::{Model, Settings, alias, examine, gateway, part, split, virtual_service};
@@ -13,21 +14,23 @@ use crate::problem::Problem;
 use crate::source::Key;
 use crate::source::resource::VirtualService;
 use names::Names;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Directions {
-    pub(super) rules: Rules,
+    pub(super) rules: Arc<Rules>,
     pub(super) routes: Routes,
-    pub(super) good: Good,
+    pub(super) dangling: Dangling,
     /// Versions of VirtualServices that are in force, where they are not the latest throughout.
-    pub(super) held: Option<Good>,
+    pub(super) held: Option<Versions>,
     pub(super) distinctions: part::Distinctions,
     /// Made when the first Service changes: many a weight is changed before that.
     names: OnceLock<Names>,
     pub(super) problems: Vec<Problem>,
+    /// What is all that differs from the directions before; None: they were made anew.
+    pub(super) replaced: Option<Vec<Arc<RouteResource>>>,
 }
 
 impl Directions {
@@ -42,7 +45,10 @@ impl Directions {
             b.settings == *settings && is_said_the_same(&b.resources, resources) && are_names_the_same(b, resources)
         }) {
             Some(before) => Arc::clone(&before.directions),
-            None => Arc::new(Self::new(before, resources, settings, catalog)),
+            None => {
+                let replaced = before.and_then(|before| Self::replaced(before, resources, settings, catalog));
+                Arc::new(replaced.unwrap_or_else(|| Self::new(before, resources, settings, catalog)))
+            }
         }
     }
 
@@ -60,8 +66,8 @@ impl Directions {
         let names = OnceLock::new();
         let world = split::World { catalog, rules: &rules, settings };
         let dangling = examine::examine(&routes, world, &mut problems);
-        let good = previous::good(resources, &dangling, before);
-        let held = previous::in_force(resources, &dangling, &good, &mut problems);
+        let dangling = previous::dangling(resources, dangling, before);
+        let held = previous::in_force(resources, &dangling, &mut problems);
         if let Some(held) = &held {
             // Routes that are not in force are about names as well, and are not kept.
             let latest = std::mem::replace(&mut routes, routes_of(held, &mut Vec::new()));
@@ -71,14 +77,77 @@ impl Directions {
             rules.keep(&before.directions.rules, &routes, catalog, settings);
         }
         let distinctions = part::Distinctions::of(&routes, &rules);
-        Self { rules, routes, good, held, distinctions, names, problems }
+        Self { rules: Arc::new(rules), routes, dangling, held, distinctions, names, problems, replaced: None }
     }
+
+    /// Those of `before` with other routes for some Services: where all that changed are VirtualServices of which each has
+    /// its Services for itself, before and now, and nothing dangles in them. So a weight costs what one resource costs. The
+    /// result is that of [`Directions::new`]; None where that cannot be known from these resources alone.
+    fn replaced(before: &Model, resources: &Resources, settings: &Settings, catalog: &Catalog) -> Option<Self> {
+        let (last, was) = (&before.directions, &before.resources);
+        let is_said = before.settings == *settings
+            && resources.services.is_same(&was.services)
+            && is_all_else_same(was, resources);
+        if !is_said || last.held.is_some() || last.rules.keeps() {
+            return None;
+        }
+        let (mut routes, mut problems) = (last.routes.clone(), Vec::new());
+        let mut replaced = Vec::new();
+        for key in resources.virtual_services.changed(&was.virtual_services) {
+            let (old, new) = (was.virtual_services.get(key)?, resources.virtual_services.get(key)?);
+            if !is_like(old, new)
+                || last.dangling.contains_key(key)
+                || resources.virtual_services.contains_key(&key.twin())
+            {
+                return None;
+            }
+            let lowered =
+                virtual_service::lower_one(new, &resources.virtual_services, catalog, settings, &mut problems)?;
+            let [lowered] = &*alias::routed(vec![lowered], catalog, settings, &mut problems) else { return None };
+            let predecessor = routes.predecessor(lowered).cloned()?;
+            if part::Distinctions::by(&predecessor) != part::Distinctions::by(lowered) {
+                return None;
+            }
+            let own = Routes::new(vec![Arc::clone(lowered)], &mut problems);
+            let world = split::World { catalog, rules: &last.rules, settings };
+            if !examine::examine(&own, world, &mut problems).is_empty() {
+                return None;
+            }
+            routes.replace(&predecessor, own);
+            replaced.push(Arc::clone(lowered));
+        }
+        let names: BTreeSet<String> = replaced.iter().map(|r| r.meta.key.to_string()).collect();
+        problems.extend(last.problems.iter().filter(|p| !names.contains(&p.resource)).cloned());
+        Some(Self {
+            rules: Arc::clone(&last.rules),
+            routes,
+            dangling: last.dangling.clone(),
+            held: None,
+            distinctions: last.distinctions,
+            names: OnceLock::new(),
+            problems,
+            replaced: Some(replaced),
+        })
+    }
+}
+
+/// Whether both name the same hosts for the same clients, stand in the same order among others, and are made of nothing else.
+fn is_like(old: &VirtualService, new: &VirtualService) -> bool {
+    let delegates = |one: &VirtualService| one.spec.http.iter().any(|route| route.delegate.is_some());
+    old.meta.created == new.meta.created
+        && (&old.spec.hosts, &old.spec.export_to) == (&new.spec.hosts, &new.spec.export_to)
+        && !delegates(old)
+        && !delegates(new)
 }
 
 /// Whether nothing of which directions are made has changed, Services left out.
 fn is_said_the_same(was: &Resources, is: &Resources) -> bool {
+    is.virtual_services.is_same(&was.virtual_services) && is_all_else_same(was, is)
+}
+
+/// Whether nothing of which directions are made has changed, Services and VirtualServices left out.
+fn is_all_else_same(was: &Resources, is: &Resources) -> bool {
     is.service_entries.is_same(&was.service_entries)
-        && is.virtual_services.is_same(&was.virtual_services)
         && is.destination_rules.is_same(&was.destination_rules)
         && is.http_routes.is_same(&was.http_routes)
         && is.grpc_routes.is_same(&was.grpc_routes)
@@ -101,12 +170,19 @@ fn are_names_the_same(before: &Model, is: &Resources) -> bool {
     })
 }
 
-/// Whether, with the same directions, every resource of the user's API stands as before.
-pub(super) fn is_standing_the_same(before: &Model, is: &Resources, problems: &[Problem]) -> bool {
+/// Whether, with the same directions but for `replaced`, every other resource of the user's API stands as before.
+pub(super) fn is_standing_the_same(
+    before: &Model,
+    is: &Resources,
+    problems: &[Problem],
+    replaced: &[Arc<RouteResource>],
+) -> bool {
     let was = &before.resources;
+    let names: BTreeSet<String> = replaced.iter().map(|r| r.meta.key.to_string()).collect();
+    let is_of_another = |problem: &&Problem| !names.contains(&problem.resource);
     is.authorization_policies.is_same(&was.authorization_policies)
         && is.peer_authentications.is_same(&was.peer_authentications)
         && is.rate_limit_policies.is_same(&was.rate_limit_policies)
         && is.refused == was.refused
-        && problems == before.problems
+        && problems.iter().filter(is_of_another).eq(before.problems.iter().filter(is_of_another))
 }

@@ -3,7 +3,8 @@
 
 use super::asked::Topic;
 use super::gateway::{self, Parents};
-use super::previous::Good;
+use super::lowered::RouteResource;
+use super::previous::Versions;
 use super::routes::Routes;
 use super::rules::Rules;
 use super::{Client, Model, Name, Settings, lookup};
@@ -51,13 +52,13 @@ pub struct Answer {
 }
 
 /// Every resource of the user's API.
-pub type Subjects = BTreeMap<Arc<Key>, Subject>;
+pub type Subjects = BTreeMap<Arc<Key>, Arc<Subject>>;
 
 /// What [`subjects`] looks at.
 pub(super) struct Compiled<'a> {
     pub(super) resources: &'a Resources,
     /// Versions of VirtualServices that are in force instead of the latest.
-    pub(super) held: Option<&'a Good>,
+    pub(super) held: Option<&'a Versions>,
     pub(super) routes: &'a Routes,
     pub(super) rules: &'a Rules,
     pub(super) problems: &'a [Problem],
@@ -115,20 +116,44 @@ pub(super) fn subjects(compiled: &Compiled<'_>) -> Subjects {
         subject.problems = problems.map(|p| (*p).clone()).collect();
         subject.version = version(subject);
     }
+    all.into_iter().map(|(key, subject)| (key, Arc::new(subject))).collect()
+}
+
+/// As `before`, but for VirtualServices of which other versions are in force, for the same Services.
+pub(super) fn replaced(
+    before: &Subjects,
+    resources: &Resources,
+    replaced: &[Arc<RouteResource>],
+    problems: &[Problem],
+) -> Subjects {
+    let mut all = before.clone();
+    for key in replaced.iter().map(|r| &r.meta.key) {
+        let (Some(subject), Some(resource)) = (all.get_mut(key), resources.virtual_services.get(key)) else { continue };
+        let text = key.to_string();
+        let problems = problems.iter().filter(|p| p.resource == text).cloned().collect();
+        let mut new = Subject { hosts: subject.hosts.clone(), problems, ..of(resource) };
+        new.version = version(&new);
+        *subject = Arc::new(new);
+    }
     all
 }
 
-fn put<'a, S: Serialize + 'a>(all: &mut Subjects, resources: impl Iterator<Item = &'a Arc<Custom<S>>>) {
-    for resource in resources {
-        let meta = &resource.meta;
-        let subject = Subject {
-            uid: meta.uid.clone(),
-            generation: meta.generation,
-            in_force: Some(meta.generation),
-            version: content(resource),
-            ..Subject::default()
-        };
-        all.insert(Arc::new(meta.key.clone()), subject);
+fn put<'a, S: Serialize + 'a>(
+    all: &mut BTreeMap<Arc<Key>, Subject>,
+    resources: impl Iterator<Item = &'a Arc<Custom<S>>>,
+) {
+    all.extend(resources.map(|resource| (Arc::new(resource.meta.key.clone()), of(resource))));
+}
+
+/// A resource whose latest version is in force, as far as it says so itself.
+fn of<S: Serialize>(resource: &Custom<S>) -> Subject {
+    let meta = &resource.meta;
+    Subject {
+        uid: meta.uid.clone(),
+        generation: meta.generation,
+        in_force: Some(meta.generation),
+        version: content(resource),
+        ..Subject::default()
     }
 }
 
@@ -226,8 +251,18 @@ pub(super) struct Distinctions {
 
 impl Distinctions {
     pub(super) fn of(routes: &Routes, rules: &Rules) -> Self {
-        let mut found = Self { labels: rules.looks_at_labels, ..Self::default() };
-        for client in routes.all.iter().flat_map(|r| r.clients()) {
+        let of_rules = Self { labels: rules.looks_at_labels, ..Self::default() };
+        routes.all.iter().map(|resource| Self::by(resource)).fold(of_rules, |all, one| Self {
+            labels: all.labels | one.labels,
+            account: all.account | one.account,
+            addresses: all.addresses | one.addresses,
+        })
+    }
+
+    /// What one resource asks for.
+    pub(super) fn by(resource: &RouteResource) -> Self {
+        let mut found = Self::default();
+        for client in resource.clients() {
             found.labels |= !client.labels.is_empty();
             found.account |= client.account.is_some();
             found.addresses |= !client.sources.is_empty();

@@ -20,42 +20,43 @@ const HELD: &str = "Until then the last good version of this resource stays in f
 const DANGLING: [&str; 6] =
     ["unknown_service", "unknown_port", "unknown_subset", "external_destination", "unknown_host", "unknown_delegate"];
 
-/// The last good version of every VirtualService that has one.
-pub(super) type Good = BTreeMap<Key, Arc<VirtualService>>;
+/// Versions of VirtualServices.
+pub(super) type Versions = BTreeMap<Key, Arc<VirtualService>>;
 
-/// The good versions as they are now, given the keys of those that dangle.
-pub(super) fn good(resources: &Resources, dangling: &BTreeSet<Key>, before: Option<&Model>) -> Good {
-    let version = |(key, latest): (&Key, &Arc<VirtualService>)| {
-        let good = if dangling.contains(key) { before?.directions.good.get(key)? } else { latest };
-        Some((key.clone(), Arc::clone(good)))
+/// The VirtualServices that dangle, each with its last good version where it has one.
+pub(super) type Dangling = BTreeMap<Key, Option<Arc<VirtualService>>>;
+
+/// The last good versions of those that dangle. Of all others the latest version is good.
+pub(super) fn dangling(resources: &Resources, keys: BTreeSet<Key>, before: Option<&Model>) -> Dangling {
+    let good = |key: &Key| {
+        let before = before?;
+        match before.directions.dangling.get(key) {
+            Some(good) => good.clone(),
+            None => before.resources.virtual_services.get(key).cloned(),
+        }
     };
-    resources.virtual_services.iter().filter_map(version).collect()
+    let known = keys.into_iter().filter(|key| resources.virtual_services.contains_key(key));
+    known.map(|key| (key.clone(), good(&key))).collect()
 }
 
 /// The VirtualServices in force: the latest version, or the last good one of those that dangle. None where they are the
 /// latest throughout.
-pub(super) fn in_force(
-    resources: &Resources,
-    dangling: &BTreeSet<Key>,
-    good: &Good,
-    problems: &mut [Problem],
-) -> Option<Good> {
-    let differs = |key: &&Key| {
-        let latest = resources.virtual_services.get(*key).map(|v| &v.spec);
-        good.get(*key).is_some_and(|g| Some(&g.spec) != latest)
+pub(super) fn in_force(resources: &Resources, dangling: &Dangling, problems: &mut [Problem]) -> Option<Versions> {
+    let of = |(key, good): (&'_ Key, &'_ Option<Arc<VirtualService>>)| {
+        let latest = resources.virtual_services.get(key).map(|v| &v.spec);
+        let good = good.as_ref().filter(|good| Some(&good.spec) != latest)?;
+        Some((key.clone(), Arc::clone(good)))
     };
-    let held: BTreeSet<&Key> = dangling.iter().filter(differs).collect();
+    let held: Versions = dangling.iter().filter_map(of).collect();
     if held.is_empty() {
         return None;
     }
-    let names: BTreeSet<String> = held.iter().map(ToString::to_string).collect();
+    let names: BTreeSet<String> = held.keys().map(ToString::to_string).collect();
     for problem in problems.iter_mut().filter(|p| DANGLING.contains(&p.code) && names.contains(&p.resource)) {
         problem.advice = format!("{} {HELD}", problem.advice.trim_end_matches(SHARE).trim_end());
     }
-    let version = |(key, latest): (&Key, &Arc<VirtualService>)| {
-        let held = if held.contains(key) { good.get(key) } else { None };
-        (key.clone(), Arc::clone(held.unwrap_or(latest)))
-    };
+    let version =
+        |(key, latest): (&Key, &Arc<VirtualService>)| (key.clone(), Arc::clone(held.get(key).unwrap_or(latest)));
     Some(resources.virtual_services.iter().map(version).collect())
 }
 

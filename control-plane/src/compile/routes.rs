@@ -5,7 +5,7 @@
 
 use super::Name;
 use super::alias::OF_ALIAS;
-use super::lowered::{ClientMatch, HttpRule, RouteResource, SniMatch, TcpRule, TlsRule};
+use super::lowered::{Attachment, ClientMatch, HttpRule, RouteResource, SniMatch, TcpRule, TlsRule};
 use super::matching::{self, Viewer};
 use super::scope::{Attached, Scoped, is_exported};
 use crate::problem::{Problem, Severity};
@@ -18,9 +18,10 @@ use std::sync::Arc;
 /// Most HTTP routes of one Service from one side: proxies take no more than twice as many.
 const MOST_ROUTES: usize = 500;
 
-#[derive(Debug, Default)]
+/// A copy is cheap and shares what it holds.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Routes {
-    by_service: BTreeMap<Name, Scoped<RouteResource>>,
+    by_service: BTreeMap<Arc<Name>, Arc<Scoped<RouteResource>>>,
     /// Every resource, those that route nothing included.
     pub(super) all: Vec<Arc<RouteResource>>,
 }
@@ -76,25 +77,41 @@ pub(super) struct PickedTls<'a> {
 
 impl Routes {
     pub(super) fn new(all: Vec<Arc<RouteResource>>, problems: &mut Vec<Problem>) -> Self {
-        let mut routes = Self { all, ..Self::default() };
-        for resource in &routes.all {
+        let mut by_service: BTreeMap<Name, Scoped<RouteResource>> = BTreeMap::new();
+        for resource in &all {
             for at in &resource.attachments {
                 // However an exact host is written, it names the same Service.
                 let host_length = if at.is_exact && at.host_length != OF_ALIAS { 0 } else { at.host_length };
                 let attached =
                     Attached { resource: Arc::clone(resource), port: at.port, is_exact: at.is_exact, host_length };
-                routes.by_service.entry(at.service.clone()).or_default().attach(&at.service, attached);
+                by_service.entry(at.service.clone()).or_default().attach(&at.service, attached);
             }
         }
+        let by_service = by_service.into_iter().map(|(name, scoped)| (Arc::new(name), Arc::new(scoped)));
+        let routes = Self { by_service: by_service.collect(), all };
         routes.report_shadowed(problems);
         routes
+    }
+
+    /// What stands where `new` is to stand, if it is attached as that is and shares no Service with another resource.
+    pub(super) fn predecessor(&self, new: &RouteResource) -> Option<&Arc<RouteResource>> {
+        let found = &self.of(&new.attachments.first()?.service).next()?.resource;
+        let is_alone = |at: &Attachment| self.of(&at.service).all(|a| Arc::ptr_eq(&a.resource, found));
+        let is_alike = found.meta.key == new.meta.key && found.attachments == new.attachments;
+        (is_alike && new.attachments.iter().all(is_alone)).then_some(found)
+    }
+
+    /// Puts the routes of `new` in place of `old`, their predecessor.
+    pub(super) fn replace(&mut self, old: &Arc<RouteResource>, new: Self) {
+        self.by_service.extend(new.by_service);
+        self.all.iter_mut().filter(|r| Arc::ptr_eq(r, old)).zip(new.all).for_each(|(at, new)| *at = new);
     }
 
     /// Every resource with the Services that it routes.
     pub(super) fn attached(&self) -> impl Iterator<Item = (&Name, &Attached<RouteResource>)> {
         self.by_service.iter().flat_map(|(service, scoped)| {
             let all = scoped.producer.iter().chain(scoped.consumers.values().flatten());
-            all.map(move |a| (service, a))
+            all.map(move |a| (&**service, a))
         })
     }
 

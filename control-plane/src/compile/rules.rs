@@ -250,6 +250,11 @@ impl Rules {
         }
     }
 
+    /// Whether subsets that no rule defines any more are kept.
+    pub(super) fn keeps(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
     /// Services that other rules are about than `before`, or of which other subsets are kept. What the rules themselves
     /// say is not compared.
     pub(super) fn differing<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a Name> {

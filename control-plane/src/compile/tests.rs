@@ -15,6 +15,7 @@ mod routing;
 mod seeds;
 mod sequences;
 mod traffic;
+mod versions;
 
 use super::*;
 use crate::source::Event;

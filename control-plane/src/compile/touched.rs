@@ -135,6 +135,12 @@ impl Touched {
     fn directions(&mut self, before: &Model, now: &Model) {
         let (was, is) = (&before.resources, &now.resources);
         let (last, now) = (&before.directions, &now.directions);
+        if let Some(replaced) = &now.replaced {
+            for resource in replaced {
+                self.route(resource);
+            }
+            return;
+        }
         let mut keys: BTreeSet<&Key> = is.virtual_services.changed(&was.virtual_services).into_iter().collect();
         keys.extend(is.http_routes.changed(&was.http_routes));
         keys.extend(is.grpc_routes.changed(&was.grpc_routes));
@@ -154,10 +160,12 @@ impl Touched {
     fn routes(&mut self, routes: &Routes, keys: &BTreeSet<&Key>) {
         let is_meant =
             |r: &RouteResource| keys.contains(&r.meta.key) || r.delegates.iter().any(|d| keys.contains(&d.key));
-        for resource in routes.all.iter().filter(|r| is_meant(r)) {
-            self.services(resource.attachments.iter().map(|a| a.service.clone()));
-            self.namespaces.insert(resource.meta.key.namespace.clone());
-        }
+        routes.all.iter().filter(|r| is_meant(r)).for_each(|r| self.route(r));
+    }
+
+    fn route(&mut self, resource: &RouteResource) {
+        self.services(resource.attachments.iter().map(|a| a.service.clone()));
+        self.namespaces.insert(resource.meta.key.namespace.clone());
     }
 
     fn rules(&mut self, rules: &Rules, keys: &BTreeSet<&Key>) {

@@ -66,47 +66,59 @@ pub(super) fn lower(
     problems: &mut Vec<Problem>,
 ) -> Vec<Arc<RouteResource>> {
     let delegated = delegate::named(resources);
-    let one = |resource: &Arc<VirtualService>| {
-        let mut report = Report { meta: &resource.meta, problems };
-        let spec = &resource.spec;
-        if !matching::is_for_mesh(&spec.gateways) {
-            let message = "its gateways do not include `mesh`, so it is passed over";
-            problems.push(resource.meta.problem(Severity::Note, "gateway_only", "spec.gateways", message, ""));
-            return None;
-        }
-        if spec.hosts.is_empty() {
+    let mut one = |resource: &Arc<VirtualService>| {
+        if resource.spec.hosts.is_empty() && matching::is_for_mesh(&resource.spec.gateways) {
             if !delegated.contains(&resource.meta.key) {
                 let advice =
                     "Name the Service in spec.hosts, or this resource in a delegate of another VirtualService.";
+                let mut report = Report { meta: &resource.meta, problems };
                 report.error("no_hosts", "spec.hosts", "it names no host, so it routes nothing", advice);
             }
             return None;
         }
-        let attachments = attachments(&mut report, spec, catalog, settings);
-        let written = delegate::expanded(resource, resources, &mut report);
-        let meta = Arc::new(resource.meta.clone());
-        let mut delegates: Vec<Arc<Meta>> = Vec::new();
-        let mut http = Vec::new();
-        for one in &written {
-            if let Some(meta) = one.meta.as_ref().filter(|m| !delegates.iter().any(|d| d.key == m.key)) {
-                delegates.push(Arc::clone(meta));
-            }
-            let mut report = Report { meta: one.meta.as_ref().unwrap_or(&meta), problems: report.problems };
-            http.extend(http_rule(&mut report, &resource.meta, one));
-        }
-        let mut report = Report { meta: &resource.meta, problems };
-        Some(Arc::new(RouteResource {
-            attachments,
-            export_to: spec.export_to.clone(),
-            http,
-            tcp: connection::tcp(&mut report, spec),
-            tls: connection::tls(&mut report, spec),
-            in_order: true,
-            delegates,
-            meta,
-        }))
+        lower_one(resource, resources, catalog, settings, problems)
     };
-    resources.values().filter_map(one).collect()
+    resources.values().filter_map(&mut one).collect()
+}
+
+/// One with hosts. None where it is for gateways alone.
+pub(super) fn lower_one(
+    resource: &Arc<VirtualService>,
+    resources: &BTreeMap<Key, Arc<VirtualService>>,
+    catalog: &Catalog,
+    settings: &Settings,
+    problems: &mut Vec<Problem>,
+) -> Option<Arc<RouteResource>> {
+    let mut report = Report { meta: &resource.meta, problems };
+    let spec = &resource.spec;
+    if !matching::is_for_mesh(&spec.gateways) {
+        let message = "its gateways do not include `mesh`, so it is passed over";
+        problems.push(resource.meta.problem(Severity::Note, "gateway_only", "spec.gateways", message, ""));
+        return None;
+    }
+    let attachments = attachments(&mut report, spec, catalog, settings);
+    let written = delegate::expanded(resource, resources, &mut report);
+    let meta = Arc::new(resource.meta.clone());
+    let mut delegates: Vec<Arc<Meta>> = Vec::new();
+    let mut http = Vec::new();
+    for one in &written {
+        if let Some(meta) = one.meta.as_ref().filter(|m| !delegates.iter().any(|d| d.key == m.key)) {
+            delegates.push(Arc::clone(meta));
+        }
+        let mut report = Report { meta: one.meta.as_ref().unwrap_or(&meta), problems: report.problems };
+        http.extend(http_rule(&mut report, &resource.meta, one));
+    }
+    let mut report = Report { meta: &resource.meta, problems };
+    Some(Arc::new(RouteResource {
+        attachments,
+        export_to: spec.export_to.clone(),
+        http,
+        tcp: connection::tcp(&mut report, spec),
+        tls: connection::tls(&mut report, spec),
+        in_order: true,
+        delegates,
+        meta,
+    }))
 }
 
 /// The Services that the hosts name.

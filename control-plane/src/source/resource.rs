@@ -318,6 +318,12 @@ impl std::fmt::Display for Key {
 }
 
 impl Key {
+    /// Of the same kind and name in the other of the two groups that have it, ours and Istio's.
+    pub fn twin(&self) -> Self {
+        let group = if self.group == "causeway.dev" { "networking.istio.io" } else { "causeway.dev" };
+        Self { group: group.to_owned(), ..self.clone() }
+    }
+
     /// `namespace/name`
     pub fn path(&self) -> String {
         format!("{}/{}", self.namespace, self.name)

@@ -207,7 +207,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Asserts after each step that what took over is what is made anew, and that what is said to be untouched is.
-fn assert_steps_change_what_they_touch(first: &[String], named: &[String], steps: Vec<Step>) {
+pub(super) fn assert_steps_change_what_they_touch(first: &[String], named: &[String], steps: Vec<Step>) {
     let settings = Settings::default();
     let mut index = Resources::default();
     first.iter().chain(named).for_each(|text| put(&mut index, text));

@@ -1,0 +1,136 @@
+//! VirtualServices that take the place of earlier versions of themselves: what is put in place of one resource's routes is
+//! what would have been made anew.
+
+use super::incremental::{assert_steps_change_what_they_touch, comes_and_goes, names};
+use super::*;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+const WEIGHTS: &str = "- route: [{destination: {host: a.prod, subset: one}, weight: 90}, {destination: {host: a.prod, subset: two}, weight: 10}]";
+const OTHER_WEIGHTS: &str = "- route: [{destination: {host: a.prod, subset: one}, weight: 80}, {destination: {host: a.prod, subset: two}, weight: 20}]";
+
+/// Routes, good and bad, alone and in each other's way.
+const ROUTES: [&str; 12] = [
+    WEIGHTS,
+    OTHER_WEIGHTS,
+    "- match: [{uri: {prefix: /x}}]\n  route: [{destination: {host: b.prod, port: {number: 81}}}]\n- route: [{destination: {host: a.prod}}]",
+    "- route: [{destination: {host: a.prod}}]\n- match: [{uri: {exact: /never}}]\n  route: [{destination: {host: a.prod}}]",
+    "- match: [{sourceLabels: {app: web}}]\n  route: [{destination: {host: a.prod}}]",
+    "- match: [{sourceServiceAccount: dev/web}]\n  route: [{destination: {host: a.prod}}]",
+    "- route: [{destination: {host: a.prod, subset: none}, weight: 1}, {destination: {host: a.prod, subset: one}, weight: 3}]",
+    "- route: [{destination: {host: nosuch}}]",
+    "- route: [{destination: {host: a.prod}}]\n  mirror: {host: nosuch}\n  timeout: soon",
+    "- delegate: {name: child, namespace: prod}",
+    "- delegate: {name: hosted, namespace: prod}\n- route: [{destination: {host: a.prod}}]",
+    "- fault: {delay: {fixedDelay: 1s, percentage: {value: 5}}}\n  route: [{destination: {host: h.prod}}]",
+];
+
+/// VirtualServices of a few names, for hosts that some share, each in several versions.
+fn versions() -> Vec<String> {
+    let mut all = Vec::new();
+    for (namespace, name, hosts) in [
+        ("prod", "of-a", "hosts: [a]"),
+        ("prod", "of-a", "hosts: [a]\nexportTo: [prod]"),
+        ("prod", "of-a", "hosts: [a, b]"),
+        ("prod", "of-b", "hosts: [b.prod]"),
+        ("prod", "of-b", "hosts: [b.prod]\ngateways: [mesh, g]"),
+        ("prod", "of-b", "hosts: [b.prod]\ngateways: [g]"),
+        ("prod", "hosted", "hosts: [h.prod, nosuch.example]"),
+        ("prod", "child", "exportTo: ['*']"),
+        ("dev", "alias", "hosts: [a]"),
+        ("dev", "alias", "hosts: [a, h.prod]"),
+        ("dev", "far", "hosts: [b.prod]"),
+        ("prod", "wide", "hosts: ['*.prod.svc.cluster.local']"),
+    ] {
+        all.extend(
+            ROUTES.iter().map(|http| custom("VirtualService", namespace, name, &format!("{hosts}\nhttp:\n{http}"))),
+        );
+    }
+    let istio = all[0].replace("causeway.dev/v1alpha1", "networking.istio.io/v1");
+    all.push(istio.clone());
+    all.push(all[7].replace("causeway.dev/v1alpha1", "networking.istio.io/v1"));
+    all.push(
+        all[1]
+            .replace("namespace: prod}", "namespace: prod, creationTimestamp: '2026-01-01T00:00:00Z', generation: 4}"),
+    );
+    all
+}
+
+/// One version put in, and now and then one taken out, or a name or another resource that comes or goes.
+fn steps() -> impl Strategy<Value = Vec<(Vec<String>, Vec<String>, Vec<String>)>> {
+    let some = prop::collection::vec(select(versions()), 1..3);
+    let gone = prop_oneof![
+        9 => Just(Vec::new()),
+        1 => prop::collection::vec(select([names(), versions()].concat()), 1..3),
+    ];
+    let other = prop_oneof![9 => Just(Vec::new()), 1 => subsequence(comes_and_goes(), 0..2)];
+    prop::collection::vec((some, gone, other), 1..8)
+}
+
+/// Services and rules that are there throughout, as far as no step takes them.
+fn fixed() -> Vec<String> {
+    let mut all = vec![
+        service(
+            "prod",
+            "a",
+            "clusterIP: 10.96.0.1, selector: {app: a}, ports: [{name: http, port: 80, targetPort: 8080}]",
+        ),
+        service(
+            "prod",
+            "b",
+            "selector: {app: b}, ports: [{name: tcp, port: 80}, {name: x, port: 81, targetPort: web}]",
+        ),
+        service("prod", "h", "clusterIP: None, selector: {app: a}, ports: [{port: 8080}]"),
+        service("dev", "a", "type: ExternalName, externalName: a.prod.svc.cluster.local"),
+        pod("prod", "a-1", "10.0.0.1", "app: a, v: one"),
+        pod("dev", "web", "fd00::9", "app: web"),
+    ];
+    let subsets = "host: a\nsubsets: [{name: one, labels: {v: one}}, {name: two, labels: {v: two}}]";
+    all.push(custom("DestinationRule", "prod", "a", subsets));
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_version_in_place_of_another_is_what_would_be_made_anew(
+        few in prop::collection::vec(select(versions()), 0..4),
+        others in prop_oneof![3 => Just(Vec::new()), 1 => subsequence(comes_and_goes(), 0..4)],
+        steps in steps(),
+    ) {
+        assert_steps_change_what_they_touch(&[fixed(), others].concat(), &few, steps);
+    }
+}
+
+/// Whether only the routes of what changed were made anew, when `last` came after `before`.
+fn is_replaced(before: &[String], last: &str) -> bool {
+    let mut index = Resources::default();
+    fixed().iter().chain(before).for_each(|text| incremental::put(&mut index, text));
+    let before = compile(&Arc::new(index.clone()), &Settings::default());
+    incremental::put(&mut index, last);
+    compile_after(Some(&before), &Arc::new(index), &Settings::default()).directions.replaced.is_some()
+}
+
+#[test]
+fn a_weight_costs_its_own_resource_where_that_has_its_services_for_itself() {
+    let of = |name: &str, hosts: &str, http: &str| {
+        custom("VirtualService", "prod", name, &format!("hosts: [{hosts}]\nhttp:\n{http}"))
+    };
+    let before = [of("of-a", "a", WEIGHTS), of("of-h", "h", ROUTES[11])];
+    let with = |more: String| [&before[..], &[more]].concat();
+    assert!(is_replaced(&before, &of("of-a", "a", OTHER_WEIGHTS)));
+    assert!(is_replaced(&with(of("bad", "nosuch", WEIGHTS)), &of("of-a", "a", OTHER_WEIGHTS)), "another dangles");
+    assert!(is_replaced(&with(of("of-a2", "b", WEIGHTS)), &of("of-a", "a", ROUTES[3])), "its problems are its own");
+    for (why, before, last) in [
+        ("it is new", before.to_vec(), of("new", "b", WEIGHTS)),
+        ("it names another host", before.to_vec(), of("of-a", "b", WEIGHTS)),
+        ("another routes the same Service", with(of("of-a2", "a", ROUTES[2])), of("of-a", "a", OTHER_WEIGHTS)),
+        ("it dangles", before.to_vec(), of("of-a", "a", ROUTES[7])),
+        ("it dangled", with(of("of-b", "b", ROUTES[7])), of("of-b", "b", WEIGHTS)),
+        ("clients are told apart", before.to_vec(), of("of-a", "a", ROUTES[4])),
+        ("it delegates", before.to_vec(), of("of-a", "a", ROUTES[9])),
+    ] {
+        assert!(!is_replaced(&before, &last), "{why}");
+    }
+}
