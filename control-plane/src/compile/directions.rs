@@ -11,10 +11,9 @@ use super::rules::Rules;
 use super::{Model, Settings, alias, examine, gateway, part, split, virtual_service};
 use crate::index::Resources;
 use crate::problem::Problem;
-use crate::source::Key;
 use crate::source::resource::VirtualService;
 use names::Names;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 /// See the module.
@@ -57,7 +56,7 @@ impl Directions {
         let mut rules = Rules::new(resources, catalog, settings, &mut problems);
         // Routes of other APIs than VirtualServices, which are never held back.
         let others = gateway::lower(resources, catalog, &mut problems);
-        let routes_of = |services: &BTreeMap<Key, Arc<VirtualService>>, problems: &mut Vec<Problem>| {
+        let routes_of = |services: &Versions, problems: &mut Vec<Problem>| {
             let lowered = virtual_service::lower(services, catalog, settings, problems);
             let lowered = alias::routed(lowered, catalog, settings, problems);
             Routes::new(lowered.into_iter().chain(others.iter().cloned()).collect(), problems)
@@ -97,7 +96,7 @@ impl Directions {
             let (old, new) = (was.virtual_services.get(key)?, resources.virtual_services.get(key)?);
             if !is_like(old, new)
                 || last.dangling.contains_key(key)
-                || resources.virtual_services.contains_key(&key.twin())
+                || resources.virtual_services.get(&key.twin()).is_some()
             {
                 return None;
             }
@@ -131,11 +130,10 @@ impl Directions {
     }
 }
 
-/// Whether both name the same hosts for the same clients, stand in the same order among others, and are made of nothing else.
+/// Whether both name the same hosts for the same clients and are made of nothing else.
 fn is_like(old: &VirtualService, new: &VirtualService) -> bool {
     let delegates = |one: &VirtualService| one.spec.http.iter().any(|route| route.delegate.is_some());
-    old.meta.created == new.meta.created
-        && (&old.spec.hosts, &old.spec.export_to) == (&new.spec.hosts, &new.spec.export_to)
+    (&old.spec.hosts, &old.spec.export_to) == (&new.spec.hosts, &new.spec.export_to)
         && !delegates(old)
         && !delegates(new)
 }

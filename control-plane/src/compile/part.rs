@@ -84,7 +84,7 @@ pub(super) fn subjects(compiled: &Compiled<'_>) -> Subjects {
             subject.parents = Some(parents);
         }
     }
-    for (key, held) in compiled.held.into_iter().flatten() {
+    for (key, held) in compiled.held.into_iter().flat_map(Versions::iter) {
         if let Some(subject) = all.get_mut(key) {
             subject.in_force = Some(held.meta.generation);
             subject.version = content(held);

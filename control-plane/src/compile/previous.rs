@@ -6,7 +6,7 @@
 use super::Model;
 use super::lowered::Reference;
 use super::routes::Routes;
-use crate::index::Resources;
+use crate::index::{Resources, Shelves};
 use crate::problem::Problem;
 use crate::source::Key;
 use crate::source::resource::VirtualService;
@@ -21,7 +21,7 @@ const DANGLING: [&str; 6] =
     ["unknown_service", "unknown_port", "unknown_subset", "external_destination", "unknown_host", "unknown_delegate"];
 
 /// Versions of VirtualServices.
-pub(super) type Versions = BTreeMap<Key, Arc<VirtualService>>;
+pub(super) type Versions = Shelves<VirtualService>;
 
 /// The VirtualServices that dangle, each with its last good version where it has one.
 pub(super) type Dangling = BTreeMap<Key, Option<Arc<VirtualService>>>;
@@ -35,7 +35,7 @@ pub(super) fn dangling(resources: &Resources, keys: BTreeSet<Key>, before: Optio
             None => before.resources.virtual_services.get(key).cloned(),
         }
     };
-    let known = keys.into_iter().filter(|key| resources.virtual_services.contains_key(key));
+    let known = keys.into_iter().filter(|key| resources.virtual_services.get(key).is_some());
     known.map(|key| (key.clone(), good(&key))).collect()
 }
 
@@ -47,7 +47,7 @@ pub(super) fn in_force(resources: &Resources, dangling: &Dangling, problems: &mu
         let good = good.as_ref().filter(|good| Some(&good.spec) != latest)?;
         Some((key.clone(), Arc::clone(good)))
     };
-    let held: Versions = dangling.iter().filter_map(of).collect();
+    let held: BTreeMap<Key, Arc<VirtualService>> = dangling.iter().filter_map(of).collect();
     if held.is_empty() {
         return None;
     }
@@ -55,9 +55,9 @@ pub(super) fn in_force(resources: &Resources, dangling: &Dangling, problems: &mu
     for problem in problems.iter_mut().filter(|p| DANGLING.contains(&p.code) && names.contains(&p.resource)) {
         problem.advice = format!("{} {HELD}", problem.advice.trim_end_matches(SHARE).trim_end());
     }
-    let version =
-        |(key, latest): (&Key, &Arc<VirtualService>)| (key.clone(), Arc::clone(held.get(key).unwrap_or(latest)));
-    Some(resources.virtual_services.iter().map(version).collect())
+    let mut all = resources.virtual_services.clone();
+    held.into_iter().for_each(|(key, good)| all.insert(key, good));
+    Some(all)
 }
 
 /// Every subset that a route in force names: `(host, namespace of the resource, subset)`.

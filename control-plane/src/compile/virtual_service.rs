@@ -13,12 +13,13 @@ mod retry;
 use super::catalog::Catalog;
 use super::lowered::{Attachment, Forward, HttpRule, MirrorTo, Reference, RouteResource, RuleMatch, Weighted};
 use super::matching;
+use super::previous::Versions;
 use super::scope::{Host, resolve};
 use super::split::weights;
 use super::{Name, Settings, duration, split};
 use crate::problem::{Problem, Severity};
+use crate::source::Meta;
 use crate::source::resource::VirtualService;
-use crate::source::{Key, Meta};
 use causeway_crds::VirtualServiceSpec;
 use causeway_crds::common::Destination;
 use causeway_crds::http_route::{HttpRoute, SplitKey, SplitPolicy};
@@ -26,7 +27,6 @@ use causeway_crds::virtual_service::RouteDestination;
 use causeway_mesh::config::action::is_changeable;
 use causeway_mesh::wire;
 use delegate::Written;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Most destinations of copies that proxies take.
@@ -60,7 +60,7 @@ impl Report<'_> {
 
 /// Every VirtualService that proxies beside workloads apply.
 pub(super) fn lower(
-    resources: &BTreeMap<Key, Arc<VirtualService>>,
+    resources: &Versions,
     catalog: &Catalog,
     settings: &Settings,
     problems: &mut Vec<Problem>,
@@ -84,7 +84,7 @@ pub(super) fn lower(
 /// One with hosts. None where it is for gateways alone.
 pub(super) fn lower_one(
     resource: &Arc<VirtualService>,
-    resources: &BTreeMap<Key, Arc<VirtualService>>,
+    resources: &Versions,
     catalog: &Catalog,
     settings: &Settings,
     problems: &mut Vec<Problem>,

@@ -89,6 +89,11 @@ impl<T> Shelves<T> {
         self.0.values().flat_map(|shelf| shelf.iter())
     }
 
+    /// As [`Shelves::iter`], the keys alone.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.iter().map(|(key, _)| key)
+    }
+
     /// As [`Shelves::iter`], without the keys.
     pub fn values(&self) -> impl Iterator<Item = &Arc<T>> {
         self.iter().map(|(_, resource)| resource)

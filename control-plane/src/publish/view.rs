@@ -286,7 +286,19 @@ impl View {
 }
 
 /// When each version came: as before where it is the same, else now.
-fn since<'a>(versions: impl Iterator<Item = (&'a Arc<Key>, u64)>, before: Option<&Since>, serial: u64) -> Since {
+fn since<'a>(
+    versions: impl Iterator<Item = (&'a Arc<Key>, u64)> + Clone,
+    before: Option<&Since>,
+    serial: u64,
+) -> Since {
+    // A version in place of another leaves the keys where they are.
+    if let Some(before) = before.filter(|b| b.keys().map(Arc::as_ptr).eq(versions.clone().map(|(k, _)| Arc::as_ptr(k))))
+    {
+        let mut all = before.clone();
+        let other = versions.zip(before.values()).filter(|((_, version), came)| came.version != *version);
+        all.extend(other.map(|((key, version), _)| (Arc::clone(key), Came { version, serial })));
+        return all;
+    }
     let came = |key: &Arc<Key>, version| {
         let known = before.and_then(|b| b.get(key)).filter(|c| c.version == version);
         known.copied().unwrap_or(Came { version, serial })

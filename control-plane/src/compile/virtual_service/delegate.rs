@@ -1,6 +1,7 @@
 //! Routes that continue in another VirtualService: both are merged into one, as Istio merges them.
 
 use super::Report;
+use crate::compile::previous::Versions;
 use crate::source::resource::VirtualService;
 use crate::source::{Key, Kind, Meta};
 use causeway_crds::common::{Destination, HeaderOperations, Headers, StringMatch};
@@ -23,7 +24,7 @@ pub(super) struct Written<'a> {
 }
 
 /// Keys of everything that some VirtualService delegates to.
-pub(super) fn named(resources: &BTreeMap<Key, Arc<VirtualService>>) -> BTreeSet<Key> {
+pub(super) fn named(resources: &Versions) -> BTreeSet<Key> {
     let routes = resources.values().flat_map(|r| r.spec.http.iter().map(move |route| (&r.meta, route)));
     routes
         .filter_map(|(meta, route)| Some((meta, route.delegate.as_ref()?)))
@@ -50,7 +51,7 @@ fn target(meta: &Meta, delegate: &Delegate, group: &str) -> Key {
 /// The routes of `root`, those that it delegates put in their places.
 pub(super) fn expanded<'a>(
     root: &'a VirtualService,
-    resources: &BTreeMap<Key, Arc<VirtualService>>,
+    resources: &Versions,
     report: &mut Report<'_>,
 ) -> Vec<Written<'a>> {
     let mut all = Vec::new();
@@ -73,7 +74,7 @@ fn continued<'a>(
     index: usize,
     route: &HttpRoute,
     delegate: &Delegate,
-    resources: &BTreeMap<Key, Arc<VirtualService>>,
+    resources: &Versions,
     report: &mut Report<'_>,
 ) -> Vec<Written<'a>> {
     let field = format!("spec.http[{index}]");
@@ -86,7 +87,7 @@ fn continued<'a>(
         report.error("ambiguous_action", &at, message, "Keep one of them.");
         return Vec::new();
     }
-    let key = groups(&root.meta).map(|g| target(&root.meta, delegate, g)).find(|k| resources.contains_key(k));
+    let key = groups(&root.meta).map(|g| target(&root.meta, delegate, g)).find(|k| resources.get(k).is_some());
     let Some(child) = key.and_then(|k| resources.get(&k)) else {
         let key = target(&root.meta, delegate, &root.meta.key.group);
         let message = format!("no VirtualService {} is known, so this route does not apply", key.path().escape_debug());

@@ -27,6 +27,8 @@ fn a_version_came_with_the_first_configuration_that_has_it() {
     let second = since([(&a, 1), (&b, 2)].into_iter(), Some(&first), 6);
     assert_eq!((second[&a].serial, second[&b].serial), (5, 6));
     // Back to what it was before is another change.
+    let other = [key("a"), key("b")];
+    assert_eq!(since([(&other[0], 1), (&other[1], 2)].into_iter(), Some(&second), 7), second, "whoever holds the keys");
     let third = since([(&b, 1)].into_iter(), Some(&second), 7);
     assert_eq!(third.len(), 1);
     assert_eq!(third[&b], Came { version: 1, serial: 7 });
