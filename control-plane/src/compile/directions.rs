@@ -12,6 +12,7 @@ use super::{Model, Settings, alias, examine, gateway, part, split, virtual_servi
 use crate::index::Resources;
 use crate::problem::Problem;
 use crate::source::resource::VirtualService;
+use crate::source::{Key, Kind};
 use names::Names;
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -79,8 +80,8 @@ impl Directions {
         Self { rules: Arc::new(rules), routes, dangling, held, distinctions, names, problems, replaced: None }
     }
 
-    /// Those of `before` with other routes for some Services: where all that changed are VirtualServices of which each has
-    /// its Services for itself, before and now, and nothing dangles in them. So a weight costs what one resource costs. The
+    /// Those of `before` with other routes for some Services: where all that changed are routes of which each has its
+    /// Services for itself, before and now, and nothing dangles in them. So a weight costs what one resource costs. The
     /// result is that of [`Directions::new`]; None where that cannot be known from these resources alone.
     fn replaced(before: &Model, resources: &Resources, settings: &Settings, catalog: &Catalog) -> Option<Self> {
         let (last, was) = (&before.directions, &before.resources);
@@ -92,17 +93,20 @@ impl Directions {
         }
         let (mut routes, mut problems) = (last.routes.clone(), Vec::new());
         let mut replaced = Vec::new();
-        for key in resources.virtual_services.changed(&was.virtual_services) {
-            let (old, new) = (was.virtual_services.get(key)?, resources.virtual_services.get(key)?);
-            if !is_like(old, new)
-                || last.dangling.contains_key(key)
-                || resources.virtual_services.get(&key.twin()).is_some()
-            {
-                return None;
-            }
-            let lowered =
-                virtual_service::lower_one(new, &resources.virtual_services, catalog, settings, &mut problems)?;
-            let [lowered] = &*alias::routed(vec![lowered], catalog, settings, &mut problems) else { return None };
+        for key in routes_changed(was, resources) {
+            let lowered = match key.kind {
+                Kind::VirtualService => {
+                    let (all, new) = (&resources.virtual_services, resources.virtual_services.get(key)?);
+                    let is_like = is_like(was.virtual_services.get(key)?, new);
+                    if !is_like || last.dangling.contains_key(key) || all.get(&key.twin()).is_some() {
+                        return None;
+                    }
+                    let lowered = virtual_service::lower_one(new, all, catalog, settings, &mut problems)?;
+                    alias::routed(vec![lowered], catalog, settings, &mut problems)
+                }
+                _ => vec![gateway::lower_one(key, resources, catalog, &mut problems)?],
+            };
+            let [lowered] = &*lowered else { return None };
             let predecessor = routes.predecessor(lowered).cloned()?;
             if part::Distinctions::by(&predecessor) != part::Distinctions::by(lowered) {
                 return None;
@@ -138,19 +142,30 @@ fn is_like(old: &VirtualService, new: &VirtualService) -> bool {
         && !delegates(new)
 }
 
-/// Whether nothing of which directions are made has changed, Services left out.
-fn is_said_the_same(was: &Resources, is: &Resources) -> bool {
-    is.virtual_services.is_same(&was.virtual_services) && is_all_else_same(was, is)
+/// Keys of routes of any API that are new, changed or gone.
+pub(super) fn routes_changed<'a>(was: &'a Resources, is: &'a Resources) -> Vec<&'a Key> {
+    let mut keys = is.virtual_services.changed(&was.virtual_services);
+    keys.extend(is.http_routes.changed(&was.http_routes));
+    keys.extend(is.grpc_routes.changed(&was.grpc_routes));
+    keys.extend(is.tcp_routes.changed(&was.tcp_routes));
+    keys.extend(is.tls_routes.changed(&was.tls_routes));
+    keys
 }
 
-/// Whether nothing of which directions are made has changed, Services and VirtualServices left out.
-fn is_all_else_same(was: &Resources, is: &Resources) -> bool {
-    is.service_entries.is_same(&was.service_entries)
-        && is.destination_rules.is_same(&was.destination_rules)
+/// Whether nothing of which directions are made has changed, Services left out.
+fn is_said_the_same(was: &Resources, is: &Resources) -> bool {
+    is.virtual_services.is_same(&was.virtual_services)
         && is.http_routes.is_same(&was.http_routes)
         && is.grpc_routes.is_same(&was.grpc_routes)
         && is.tcp_routes.is_same(&was.tcp_routes)
         && is.tls_routes.is_same(&was.tls_routes)
+        && is_all_else_same(was, is)
+}
+
+/// Whether nothing of which directions are made has changed, Services and routes left out.
+fn is_all_else_same(was: &Resources, is: &Resources) -> bool {
+    is.service_entries.is_same(&was.service_entries)
+        && is.destination_rules.is_same(&was.destination_rules)
         && is.reference_grants.is_same(&was.reference_grants)
 }
 

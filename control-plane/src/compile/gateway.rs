@@ -14,7 +14,7 @@ use super::catalog::Catalog;
 use super::lowered::{Attachment, Reference, RouteResource};
 use crate::index::Resources;
 use crate::problem::{Problem, Severity};
-use crate::source::resource::{Custom, ReferenceGrant};
+use crate::source::resource::{Custom, GRPCRoute, HTTPRoute, ReferenceGrant, TCPRoute, TLSRoute};
 use crate::source::{Key, Kind, Meta};
 use causeway_crds::gateway::{BackendObjectReference, ParentReference};
 use std::collections::BTreeMap;
@@ -54,6 +54,13 @@ pub struct Parents {
     pub rules: usize,
 }
 
+impl Parents {
+    fn of<S: RouteSpec>(route: &Custom<S>) -> Self {
+        let numbered = route.spec.parents().iter().cloned().enumerate();
+        Self { services: numbered.filter(|(_, p)| p.is_service()).collect(), rules: route.spec.rules() }
+    }
+}
+
 /// Whether it is a route of the Gateway API.
 pub fn is_route(kind: Kind) -> bool {
     Kind::ROUTES.contains(&kind)
@@ -62,11 +69,21 @@ pub fn is_route(kind: Kind) -> bool {
 /// The parents of every route of the Gateway API that is read.
 pub(super) fn parents(resources: &Resources) -> Vec<(&Key, Parents)> {
     fn of<'a, S: RouteSpec>((key, route): (&'a Key, &'a Arc<Custom<S>>)) -> (&'a Key, Parents) {
-        let numbered = route.spec.parents().iter().cloned().enumerate();
-        (key, Parents { services: numbered.filter(|(_, p)| p.is_service()).collect(), rules: route.spec.rules() })
+        (key, Parents::of(route))
     }
     let layer7 = resources.http_routes.iter().map(of).chain(resources.grpc_routes.iter().map(of));
     layer7.chain(resources.tcp_routes.iter().map(of)).chain(resources.tls_routes.iter().map(of)).collect()
+}
+
+/// The parents of one of them; None where no route of the Gateway API has this key.
+pub(super) fn parents_of(resources: &Resources, key: &Key) -> Option<Parents> {
+    match key.kind {
+        Kind::HTTPRoute => resources.http_routes.get(key).map(|r| Parents::of(r)),
+        Kind::GRPCRoute => resources.grpc_routes.get(key).map(|r| Parents::of(r)),
+        Kind::TCPRoute => resources.tcp_routes.get(key).map(|r| Parents::of(r)),
+        Kind::TLSRoute => resources.tls_routes.get(key).map(|r| Parents::of(r)),
+        _ => None,
+    }
 }
 
 /// Whether what was found while reading `key` is anybody's business: a route that attaches to Gateways alone is not ours.
@@ -85,30 +102,30 @@ pub(super) fn concerns(resources: &Resources, key: &Key) -> bool {
 pub(super) fn lower(resources: &Resources, catalog: &Catalog, problems: &mut Vec<Problem>) -> Vec<Arc<RouteResource>> {
     let grants = Grants::new(resources);
     let world = World { catalog, grants: &grants };
-    let mut all = Vec::new();
-    for route in resources.http_routes.values() {
-        all.extend(world.route(route, problems, |lowering, spec, lowered| {
-            lowering.hostnames(spec.hostnames.len());
-            lowered.http = rule::http(lowering, &spec.rules);
-        }));
-    }
-    for route in resources.grpc_routes.values() {
-        all.extend(world.route(route, problems, |lowering, spec, lowered| {
-            lowering.hostnames(spec.hostnames.len());
-            lowered.http = rule::grpc(lowering, &spec.rules);
-        }));
-    }
-    for route in resources.tcp_routes.values() {
-        all.extend(world.route(route, problems, |lowering, spec, lowered| {
-            lowered.tcp = connection::tcp(lowering, &spec.rules);
-        }));
-    }
-    for route in resources.tls_routes.values() {
-        all.extend(world.route(route, problems, |lowering, spec, lowered| {
-            lowered.tls = connection::tls(lowering, &spec.hostnames, &spec.rules);
-        }));
-    }
+    let http = resources.http_routes.values().filter_map(|r| world.http(r, problems));
+    let mut all: Vec<_> = http.collect();
+    all.extend(resources.grpc_routes.values().filter_map(|r| world.grpc(r, problems)));
+    all.extend(resources.tcp_routes.values().filter_map(|r| world.tcp(r, problems)));
+    all.extend(resources.tls_routes.values().filter_map(|r| world.tls(r, problems)));
     all
+}
+
+/// One of them; None where there is none of this key, or it has no Service as parent.
+pub(super) fn lower_one(
+    key: &Key,
+    resources: &Resources,
+    catalog: &Catalog,
+    problems: &mut Vec<Problem>,
+) -> Option<Arc<RouteResource>> {
+    let grants = Grants::new(resources);
+    let world = World { catalog, grants: &grants };
+    match key.kind {
+        Kind::HTTPRoute => world.http(resources.http_routes.get(key)?, problems),
+        Kind::GRPCRoute => world.grpc(resources.grpc_routes.get(key)?, problems),
+        Kind::TCPRoute => world.tcp(resources.tcp_routes.get(key)?, problems),
+        Kind::TLSRoute => world.tls(resources.tls_routes.get(key)?, problems),
+        _ => None,
+    }
 }
 
 /// Everything that routes are judged against.
@@ -118,7 +135,31 @@ struct World<'a> {
     grants: &'a Grants<'a>,
 }
 
-impl<'a> World<'a> {
+impl World<'_> {
+    fn http(self, route: &HTTPRoute, problems: &mut Vec<Problem>) -> Option<Arc<RouteResource>> {
+        self.route(route, problems, |lowering, spec, lowered| {
+            lowering.hostnames(spec.hostnames.len());
+            lowered.http = rule::http(lowering, &spec.rules);
+        })
+    }
+
+    fn grpc(self, route: &GRPCRoute, problems: &mut Vec<Problem>) -> Option<Arc<RouteResource>> {
+        self.route(route, problems, |lowering, spec, lowered| {
+            lowering.hostnames(spec.hostnames.len());
+            lowered.http = rule::grpc(lowering, &spec.rules);
+        })
+    }
+
+    fn tcp(self, route: &TCPRoute, problems: &mut Vec<Problem>) -> Option<Arc<RouteResource>> {
+        self.route(route, problems, |lowering, spec, lowered| lowered.tcp = connection::tcp(lowering, &spec.rules))
+    }
+
+    fn tls(self, route: &TLSRoute, problems: &mut Vec<Problem>) -> Option<Arc<RouteResource>> {
+        self.route(route, problems, |lowering, spec, lowered| {
+            lowered.tls = connection::tls(lowering, &spec.hostnames, &spec.rules);
+        })
+    }
+
     /// One route, None where it has no Service as parent. `rules` fills in what its kind has.
     fn route<S: RouteSpec>(
         self,

@@ -119,7 +119,7 @@ pub(super) fn subjects(compiled: &Compiled<'_>) -> Subjects {
     all.into_iter().map(|(key, subject)| (key, Arc::new(subject))).collect()
 }
 
-/// As `before`, but for VirtualServices of which other versions are in force, for the same Services.
+/// As `before`, but for routes of which other versions are in force, for the same Services.
 pub(super) fn replaced(
     before: &Subjects,
     resources: &Resources,
@@ -128,10 +128,19 @@ pub(super) fn replaced(
 ) -> Subjects {
     let mut all = before.clone();
     for key in replaced.iter().map(|r| &r.meta.key) {
-        let (Some(subject), Some(resource)) = (all.get_mut(key), resources.virtual_services.get(key)) else { continue };
+        let of_key = match key.kind {
+            Kind::VirtualService => resources.virtual_services.get(key).map(|r| of(r)),
+            Kind::HTTPRoute => resources.http_routes.get(key).map(|r| of(r)),
+            Kind::GRPCRoute => resources.grpc_routes.get(key).map(|r| of(r)),
+            Kind::TCPRoute => resources.tcp_routes.get(key).map(|r| of(r)),
+            Kind::TLSRoute => resources.tls_routes.get(key).map(|r| of(r)),
+            _ => None,
+        };
+        let (Some(subject), Some(new)) = (all.get_mut(key), of_key) else { continue };
         let text = key.to_string();
         let problems = problems.iter().filter(|p| p.resource == text).cloned().collect();
-        let mut new = Subject { hosts: subject.hosts.clone(), problems, ..of(resource) };
+        let parents = gateway::parents_of(resources, key);
+        let mut new = Subject { hosts: subject.hosts.clone(), problems, parents, ..new };
         new.version = version(&new);
         *subject = Arc::new(new);
     }

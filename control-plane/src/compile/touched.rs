@@ -3,6 +3,7 @@
 
 use super::asked::Topic;
 use super::catalog::name_of;
+use super::directions::routes_changed;
 use super::lowered::RouteResource;
 use super::routes::Routes;
 use super::rules::Rules;
@@ -141,11 +142,7 @@ impl Touched {
             }
             return;
         }
-        let mut keys: BTreeSet<&Key> = is.virtual_services.changed(&was.virtual_services).into_iter().collect();
-        keys.extend(is.http_routes.changed(&was.http_routes));
-        keys.extend(is.grpc_routes.changed(&was.grpc_routes));
-        keys.extend(is.tcp_routes.changed(&was.tcp_routes));
-        keys.extend(is.tls_routes.changed(&was.tls_routes));
+        let mut keys: BTreeSet<&Key> = routes_changed(was, is).into_iter().collect();
         keys.extend(is.destination_rules.changed(&was.destination_rules));
         // A name that came or went, or that may be used now, changes what unchanged resources lead to; and what dangles is
         // held back, or is held back no longer.

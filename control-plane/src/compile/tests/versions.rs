@@ -1,4 +1,4 @@
-//! VirtualServices that take the place of earlier versions of themselves: what is put in place of one resource's routes is
+//! Routes that take the place of earlier versions of themselves: what is put in place of one resource's routes is
 //! what would have been made anew.
 
 use super::incremental::{assert_steps_change_what_they_touch, comes_and_goes, names};
@@ -25,7 +25,16 @@ const ROUTES: [&str; 12] = [
     "- fault: {delay: {fixedDelay: 1s, percentage: {value: 5}}}\n  route: [{destination: {host: h.prod}}]",
 ];
 
-/// VirtualServices of a few names, for hosts that some share, each in several versions.
+/// Rules of the Gateway API.
+const BACKENDS: [&str; 5] = [
+    "{backendRefs: [{name: a, namespace: prod, port: 80, weight: 9}, {name: b, namespace: prod, port: 81, weight: 1}]}",
+    "{backendRefs: [{name: a, namespace: prod, port: 80, weight: 8}, {name: b, namespace: prod, port: 81, weight: 2}]}",
+    "{backendRefs: [{name: nosuch, port: 80}]}",
+    "{matches: [{path: {value: /x}}], backendRefs: [{name: h, port: 8080}]}, {backendRefs: [{name: a, port: 80}]}",
+    "{filters: [{type: Unknown}], backendRefs: [{name: a, port: 80}]}",
+];
+
+/// Routes of a few names, for hosts that some share, each in several versions.
 fn versions() -> Vec<String> {
     let mut all = Vec::new();
     for (namespace, name, hosts) in [
@@ -45,6 +54,24 @@ fn versions() -> Vec<String> {
         all.extend(
             ROUTES.iter().map(|http| custom("VirtualService", namespace, name, &format!("{hosts}\nhttp:\n{http}"))),
         );
+    }
+    for (kind, namespace, name, parents) in [
+        ("HTTPRoute", "prod", "http", "{group: '', kind: Service, name: a}"),
+        (
+            "HTTPRoute",
+            "prod",
+            "http",
+            "{group: '', kind: Service, name: a, port: 80}, {group: '', kind: Service, name: h}",
+        ),
+        ("HTTPRoute", "dev", "http", "{group: '', kind: Service, name: b, namespace: prod}"),
+        ("HTTPRoute", "dev", "http", "{name: some-gateway}"),
+        ("GRPCRoute", "prod", "grpc", "{group: '', kind: Service, name: b, port: 81}"),
+        ("TCPRoute", "prod", "tcp", "{group: '', kind: Service, name: b}"),
+    ] {
+        for rules in BACKENDS {
+            let spec = format!("parentRefs: [{parents}]\nrules: [{rules}]");
+            all.push(crate::compile::gateway::tests::route(kind, namespace, name, &spec));
+        }
     }
     let istio = all[0].replace("causeway.dev/v1alpha1", "networking.istio.io/v1");
     all.push(istio.clone());
@@ -127,6 +154,12 @@ fn a_weight_costs_its_own_resource_where_that_has_its_services_for_itself() {
     let with = |more: String| [&before[..], &[more]].concat();
     let no_subsets = custom("DestinationRule", "prod", "a", "host: a");
     assert!(is_replaced(&before, &of("of-a", "a", OTHER_WEIGHTS)));
+    let route = |rules: &str| {
+        let spec = format!("parentRefs: [{{group: '', kind: Service, name: b}}]\nrules: [{rules}]");
+        crate::compile::gateway::tests::route("HTTPRoute", "prod", "http", &spec)
+    };
+    assert!(is_replaced(&with(route(BACKENDS[0])), &route(BACKENDS[1])));
+    assert!(is_replaced(&with(route(BACKENDS[0])), &(route(BACKENDS[1]) + &of("of-a", "a", OTHER_WEIGHTS))));
     assert!(is_replaced(&with(of("bad", "nosuch", WEIGHTS)), &of("of-a", "a", OTHER_WEIGHTS)), "another dangles");
     assert!(is_replaced(&with(of("of-a2", "b", WEIGHTS)), &of("of-a", "a", ROUTES[3])), "its problems are its own");
     for (why, before, last) in [
