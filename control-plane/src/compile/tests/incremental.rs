@@ -199,7 +199,7 @@ fn everything(model: &Model) -> Vec<(Answer, Vec<Option<wire::Endpoints>>)> {
 }
 
 /// What is put in, what is taken away, and what else changes, in one step.
-type Step = (Vec<String>, Vec<String>, Vec<String>);
+pub(super) type Step = (Vec<String>, Vec<String>, Vec<String>);
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = (subsequence(names(), 0..3), subsequence(names(), 0..3), subsequence(comes_and_goes(), 0..2));

@@ -1,8 +1,9 @@
 //! Routes that take the place of earlier versions of themselves: what is put in place of one resource's routes is
 //! what would have been made anew.
 
-use super::incremental::{assert_steps_change_what_they_touch, comes_and_goes, names};
+use super::incremental::{Step, assert_steps_change_what_they_touch, comes_and_goes, names};
 use super::*;
+use crate::compile::gateway::tests::route;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
@@ -34,67 +35,74 @@ const BACKENDS: [&str; 5] = [
     "{filters: [{type: Unknown}], backendRefs: [{name: a, port: 80}]}",
 ];
 
-/// Routes of a few names, for hosts that some share, each in several versions.
-fn versions() -> Vec<String> {
+/// Kind, namespace, name, and what stands before its routes: versions of a few resources for Services that some share.
+const RESOURCES: [(&str, &str, &str, &str); 22] = [
+    ("VirtualService", "prod", "of-a", "hosts: [a]"),
+    ("VirtualService", "prod", "of-a", "hosts: [a]\nexportTo: [prod]"),
+    ("VirtualService", "prod", "of-a", "hosts: [a, b]"),
+    ("VirtualService", "prod", "of-b", "hosts: [b.prod]"),
+    ("VirtualService", "prod", "of-b", "hosts: [b.prod]\ngateways: [mesh, g]"),
+    ("VirtualService", "prod", "of-b", "hosts: [b.prod]\ngateways: [g]"),
+    ("VirtualService", "prod", "hosted", "hosts: [h.prod]"),
+    ("VirtualService", "prod", "hosted", "hosts: [h.prod]\nexportTo: [dev]"),
+    ("VirtualService", "prod", "hosted", "hosts: [h.prod, nosuch.example]"),
+    ("VirtualService", "prod", "child", "exportTo: ['*']"),
+    ("VirtualService", "dev", "alias", "hosts: [a]"),
+    ("VirtualService", "dev", "alias", "hosts: [h.prod]"),
+    ("VirtualService", "dev", "alias", "hosts: [a, h.prod]"),
+    ("VirtualService", "dev", "far", "hosts: [b.prod]"),
+    ("VirtualService", "prod", "wide", "hosts: ['*.prod.svc.cluster.local']"),
+    ("istio", "prod", "of-a", "hosts: [a]"),
+    ("HTTPRoute", "prod", "http", "parentRefs: [{group: '', kind: Service, name: a}]"),
+    (
+        "HTTPRoute",
+        "prod",
+        "http",
+        "parentRefs: [{group: '', kind: Service, name: a, port: 80}, {group: '', kind: Service, name: h}]",
+    ),
+    ("HTTPRoute", "dev", "http", "parentRefs: [{group: '', kind: Service, name: b, namespace: prod}]"),
+    ("HTTPRoute", "dev", "http", "parentRefs: [{name: some-gateway}]"),
+    ("GRPCRoute", "prod", "grpc", "parentRefs: [{group: '', kind: Service, name: b, port: 81}]"),
+    ("TCPRoute", "prod", "tcp", "parentRefs: [{group: '', kind: Service, name: b}]"),
+];
+
+/// Every one of these resources with every one of these routes.
+fn versions(resources: &[(&str, &str, &str, &str)], routes: &[&str], backends: &[&str]) -> Vec<String> {
     let mut all = Vec::new();
-    for (namespace, name, hosts) in [
-        ("prod", "of-a", "hosts: [a]"),
-        ("prod", "of-a", "hosts: [a]\nexportTo: [prod]"),
-        ("prod", "of-a", "hosts: [a, b]"),
-        ("prod", "of-b", "hosts: [b.prod]"),
-        ("prod", "of-b", "hosts: [b.prod]\ngateways: [mesh, g]"),
-        ("prod", "of-b", "hosts: [b.prod]\ngateways: [g]"),
-        ("prod", "hosted", "hosts: [h.prod, nosuch.example]"),
-        ("prod", "child", "exportTo: ['*']"),
-        ("dev", "alias", "hosts: [a]"),
-        ("dev", "alias", "hosts: [a, h.prod]"),
-        ("dev", "far", "hosts: [b.prod]"),
-        ("prod", "wide", "hosts: ['*.prod.svc.cluster.local']"),
-    ] {
-        all.extend(
-            ROUTES.iter().map(|http| custom("VirtualService", namespace, name, &format!("{hosts}\nhttp:\n{http}"))),
-        );
-    }
-    for (kind, namespace, name, parents) in [
-        ("HTTPRoute", "prod", "http", "{group: '', kind: Service, name: a}"),
-        (
-            "HTTPRoute",
-            "prod",
-            "http",
-            "{group: '', kind: Service, name: a, port: 80}, {group: '', kind: Service, name: h}",
-        ),
-        ("HTTPRoute", "dev", "http", "{group: '', kind: Service, name: b, namespace: prod}"),
-        ("HTTPRoute", "dev", "http", "{name: some-gateway}"),
-        ("GRPCRoute", "prod", "grpc", "{group: '', kind: Service, name: b, port: 81}"),
-        ("TCPRoute", "prod", "tcp", "{group: '', kind: Service, name: b}"),
-    ] {
-        for rules in BACKENDS {
-            let spec = format!("parentRefs: [{parents}]\nrules: [{rules}]");
-            all.push(crate::compile::gateway::tests::route(kind, namespace, name, &spec));
+    for (kind, namespace, name, head) in resources {
+        match *kind {
+            "VirtualService" | "istio" => {
+                let of = |http: &&str| custom("VirtualService", namespace, name, &format!("{head}\nhttp:\n{http}"));
+                let group = if *kind == "istio" { "networking.istio.io/v1" } else { "causeway.dev/v1alpha1" };
+                all.extend(routes.iter().map(of).map(|text| text.replace("causeway.dev/v1alpha1", group)));
+            }
+            _ => {
+                let of = |rules: &&str| format!("{head}\nrules: [{rules}]");
+                all.extend(backends.iter().map(of).map(|spec| route(kind, namespace, name, &spec)));
+            }
         }
     }
-    let istio = all[0].replace("causeway.dev/v1alpha1", "networking.istio.io/v1");
-    all.push(istio.clone());
-    all.push(all[7].replace("causeway.dev/v1alpha1", "networking.istio.io/v1"));
-    all.push(
-        all[1]
-            .replace("namespace: prod}", "namespace: prod, creationTimestamp: '2026-01-01T00:00:00Z', generation: 4}"),
-    );
     all
 }
 
-/// One version put in, and now and then one taken out, or a name or another resource that comes or goes.
-fn steps() -> impl Strategy<Value = Vec<(Vec<String>, Vec<String>, Vec<String>)>> {
-    let some = prop::collection::vec(select(versions()), 1..3);
-    let some = (some, prop_oneof![4 => Just(Vec::new()), 1 => prop::collection::vec(select(names()), 1..2)]);
-    let some = some.prop_map(|(versions, names)| [versions, names].concat());
-    let gone = prop_oneof![
-        8 => Just(Vec::new()),
-        1 => prop::collection::vec(select(names()), 1..3),
-        1 => prop::collection::vec(select(versions()), 1..3),
-    ];
-    let other = prop_oneof![9 => Just(Vec::new()), 1 => subsequence(comes_and_goes(), 0..2)];
-    prop::collection::vec((some, gone, other), 1..8)
+/// Versions of a few resources, put in one or two at a time, and now and then a name or another resource that comes or goes.
+fn changes() -> impl Strategy<Value = (Vec<String>, Vec<Step>)> {
+    let few = (
+        subsequence(RESOURCES.to_vec(), 2..6),
+        subsequence(ROUTES.to_vec(), 2..5),
+        subsequence(BACKENDS.to_vec(), 2..4),
+    );
+    few.prop_flat_map(|(resources, routes, backends)| {
+        let versions = versions(&resources, &routes, &backends);
+        let rarely =
+            |all: Vec<String>| prop_oneof![5 => Just(Vec::new()), 1 => prop::collection::vec(select(all), 1..2)];
+        let new = (prop::collection::vec(select(versions.clone()), 1..3), rarely(names()));
+        let new = new.prop_map(|(versions, names)| [versions, names].concat());
+        let gone = rarely([names(), versions.clone()].concat());
+        let other = prop_oneof![9 => Just(Vec::new()), 1 => subsequence(comes_and_goes(), 0..2)];
+        let first = prop::collection::vec(select(versions), 0..4);
+        (first, prop::collection::vec((new, gone, other), 1..10))
+    })
 }
 
 /// Services and rules that are there throughout, as far as no step takes them.
@@ -121,15 +129,14 @@ fn fixed() -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn a_version_in_place_of_another_is_what_would_be_made_anew(
-        few in prop::collection::vec(select(versions()), 0..4),
         others in prop_oneof![3 => Just(Vec::new()), 1 => subsequence(comes_and_goes(), 0..4)],
-        steps in steps(),
+        (first, steps) in changes(),
     ) {
-        assert_steps_change_what_they_touch(&[fixed(), others].concat(), &few, steps);
+        assert_steps_change_what_they_touch(&[fixed(), others].concat(), &first, steps);
     }
 }
 
@@ -154,12 +161,12 @@ fn a_weight_costs_its_own_resource_where_that_has_its_services_for_itself() {
     let with = |more: String| [&before[..], &[more]].concat();
     let no_subsets = custom("DestinationRule", "prod", "a", "host: a");
     assert!(is_replaced(&before, &of("of-a", "a", OTHER_WEIGHTS)));
-    let route = |rules: &str| {
+    let http = |rules: &str| {
         let spec = format!("parentRefs: [{{group: '', kind: Service, name: b}}]\nrules: [{rules}]");
-        crate::compile::gateway::tests::route("HTTPRoute", "prod", "http", &spec)
+        route("HTTPRoute", "prod", "http", &spec)
     };
-    assert!(is_replaced(&with(route(BACKENDS[0])), &route(BACKENDS[1])));
-    assert!(is_replaced(&with(route(BACKENDS[0])), &(route(BACKENDS[1]) + &of("of-a", "a", OTHER_WEIGHTS))));
+    assert!(is_replaced(&with(http(BACKENDS[0])), &http(BACKENDS[1])));
+    assert!(is_replaced(&with(http(BACKENDS[0])), &(http(BACKENDS[1]) + &of("of-a", "a", OTHER_WEIGHTS))));
     assert!(is_replaced(&with(of("bad", "nosuch", WEIGHTS)), &of("of-a", "a", OTHER_WEIGHTS)), "another dangles");
     assert!(is_replaced(&with(of("of-a2", "b", WEIGHTS)), &of("of-a", "a", ROUTES[3])), "its problems are its own");
     for (why, before, last) in [
@@ -169,6 +176,11 @@ fn a_weight_costs_its_own_resource_where_that_has_its_services_for_itself() {
             "another rule came with it",
             before.to_vec(),
             of("of-a", "a", OTHER_WEIGHTS) + &custom("DestinationRule", "prod", "h", "host: h"),
+        ),
+        (
+            "a Service came with it",
+            with(of("waits", "later", WEIGHTS)),
+            of("of-a", "a", OTHER_WEIGHTS) + &service("prod", "later", "ports: [{port: 80}]"),
         ),
         ("it is new", before.to_vec(), of("new", "b", WEIGHTS)),
         ("it names another host", before.to_vec(), of("of-a", "b", WEIGHTS)),
