@@ -193,3 +193,44 @@ fn a_weight_costs_its_own_resource_where_that_has_its_services_for_itself() {
         assert!(!is_replaced(&before, &last), "{why}");
     }
 }
+
+#[test]
+fn what_reaches_from_one_resource_into_another_is_found_though_each_has_its_services_for_itself() {
+    let of = |namespace: &str, name: &str, head: &str, http: &str| {
+        custom("VirtualService", namespace, name, &format!("{head}\nhttp:\n{http}"))
+    };
+    let of_a = |http: &str| of("prod", "of-a", "hosts: [a]", http);
+    let http = |name: &str, rules: &str| {
+        let spec = format!("parentRefs: [{{group: '', kind: Service, name: b}}]\nrules: [{rules}]");
+        route("HTTPRoute", "prod", name, &spec)
+    };
+    let of_istio =
+        of("prod", "of-a", "hosts: [h]", ROUTES[8]).replace("causeway.dev/v1alpha1", "networking.istio.io/v1");
+    let alias = |hosts: &str| of("dev", "alias", &format!("hosts: [{hosts}]"), WEIGHTS);
+    let hosted = |more: &str| of("prod", "hosted", &format!("hosts: [h.prod]{more}"), WEIGHTS);
+    let other_b = service("prod", "b", "ports: [{name: http, port: 82}]");
+    let child = of("prod", "child", "exportTo: ['*']", ROUTES[8]);
+    for texts in [
+        // What is said of a delegate with hosts depends on whom it is exported to.
+        vec![of_a(ROUTES[10]), hosted(""), hosted("\nexportTo: [dev]"), hosted("")],
+        // One resource becomes several where one of its hosts is an alias.
+        vec![alias("h.prod"), alias("a, h.prod"), alias("h.prod"), alias("a, h.prod")],
+        // What is wrong with a delegate is said while somebody delegates to it.
+        vec![child.clone(), of_a(WEIGHTS), of_a(ROUTES[9]), of_a(WEIGHTS)],
+        // Both have one name in what is said of them.
+        vec![of_istio, of_a(WEIGHTS), of_a(OTHER_WEIGHTS)],
+        // One comes where another stands alone.
+        vec![
+            of("dev", "far", "hosts: [b.prod]", WEIGHTS),
+            of("prod", "of-b", "hosts: [b.prod]\ngateways: [g]", WEIGHTS),
+            of("prod", "of-b", "hosts: [b.prod]", WEIGHTS),
+        ],
+        vec![http("one", BACKENDS[0]), http("two", BACKENDS[1]), http("one", BACKENDS[1])],
+        // What a new version names may change.
+        vec![of_a(WEIGHTS), of_a(ROUTES[2]), other_b.clone()],
+        vec![of_a(WEIGHTS), service("prod", "x", "ports: [{port: 80}]"), of_a(ROUTES[2]), other_b],
+    ] {
+        let steps = texts[1..].iter().map(|text| (vec![text.clone()], Vec::new(), Vec::new()));
+        assert_steps_change_what_they_touch(&fixed(), &texts[..1], steps.collect());
+    }
+}
