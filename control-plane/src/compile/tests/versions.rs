@@ -216,7 +216,7 @@ fn what_reaches_from_one_resource_into_another_is_found_though_each_has_its_serv
         // One resource becomes several where one of its hosts is an alias.
         vec![alias("h.prod"), alias("a, h.prod"), alias("h.prod"), alias("a, h.prod")],
         // What is wrong with a delegate is said while somebody delegates to it.
-        vec![child.clone(), of_a(WEIGHTS), of_a(ROUTES[9]), of_a(WEIGHTS)],
+        vec![child, of_a(WEIGHTS), of_a(ROUTES[9]), of_a(WEIGHTS)],
         // Both have one name in what is said of them.
         vec![of_istio, of_a(WEIGHTS), of_a(OTHER_WEIGHTS)],
         // One comes where another stands alone.
