@@ -32,13 +32,20 @@ print(len(held), flush=True)
 sys.stdin.read()
 """
 # Asks until a 200 comes and prints when (ns).
+# Its ports are none that a load is given: a connection that it tried before the rules were there stays, for as long as the
+# connection tracking remembers the attempt, one that passes the rules, and whoever has its port next goes past the proxy.
 FIRST = r"""
-import socket, sys, time
+import itertools, socket, sys, time
 host, port, end = sys.argv[1], int(sys.argv[2]), time.monotonic() + 60
+own = itertools.cycle(range(65001, 65536))
 print(flush=True)
 while time.monotonic() < end:
     try:
-        s = socket.create_connection((host, port), 0.02)
+        s = socket.socket()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("", next(own)))
+        s.settimeout(0.02)
+        s.connect((host, port))
         s.settimeout(1.0)
         s.sendall(b"GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % host.encode())
         if s.recv(12).endswith(b" 200"):
