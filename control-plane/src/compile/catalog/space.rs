@@ -239,8 +239,10 @@ impl Sight<'_> {
             ("", Some(pod)) => hostname(pod),
             (hostname, _) => hostname.to_owned(),
         };
-        let ready = service.publish_not_ready || from.ready && !from.terminating;
-        let serves = from.serving && from.terminating || pod.is_some_and(|pod| is_unheard(pod));
+        // Of a pod that is gone, while its slice still has it: what it proves is not known, and its address may be another's.
+        let is_lost = from.pod.is_some() && pod.is_none();
+        let ready = !is_lost && (service.publish_not_ready || from.ready && !from.terminating);
+        let serves = !is_lost && (from.serving && from.terminating || pod.is_some_and(|pod| is_unheard(pod)));
         (Member { address, endpoint, pod: pod.map(Arc::clone), hostname, ready }, serves)
     }
 

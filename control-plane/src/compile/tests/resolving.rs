@@ -284,3 +284,26 @@ fn every_pod_is_known_with_its_account() {
     assert_eq!(model.pod("dev", "bare"), Some(info("default", false)));
     assert_eq!(model.pod("dev", "nobody"), None);
 }
+
+#[test]
+fn an_endpoint_of_a_pod_that_is_gone_is_nobody_rather_than_somebody_without_an_identity() {
+    let ready = |conditions: &str| {
+        let slice = format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: s, namespace: prod, labels: \
+             {{kubernetes.io/service-name: web}}}}\naddressType: IPv4\nports: [{{name: http, port: 80}}]\nendpoints:\n- \
+             {{addresses: [10.1.0.1], conditions: {{{conditions}}}, targetRef: {{kind: Pod, name: web-0}}}}\n"
+        );
+        let web = service("prod", "web", "selector: {app: web}, ports: [{name: http, port: 80}]");
+        let identities = |pod: &str| -> Vec<String> {
+            let model = model(&[&web, &slice, pod].concat());
+            let found = model.endpoints("web.prod:80").unwrap().endpoints;
+            found.into_iter().map(|e| e.identity).collect()
+        };
+        let there = identities(&pod("prod", "web-0", "10.1.0.1", "app: web"));
+        (there, identities(""), identities(&pod("prod", "web-0", "10.1.0.2", "app: web")))
+    };
+    let its = vec!["spiffe://cluster.local/ns/prod/sa/web-0-sa".to_owned()];
+    for conditions in ["ready: true", "ready: false, serving: true, terminating: true"] {
+        assert_eq!(ready(conditions), (its.clone(), Vec::new(), Vec::new()), "{conditions}");
+    }
+}
