@@ -154,12 +154,7 @@ pub(super) fn routes_changed<'a>(was: &'a Resources, is: &'a Resources) -> Vec<&
 
 /// Whether nothing of which directions are made has changed, Services left out.
 fn is_said_the_same(was: &Resources, is: &Resources) -> bool {
-    is.virtual_services.is_same(&was.virtual_services)
-        && is.http_routes.is_same(&was.http_routes)
-        && is.grpc_routes.is_same(&was.grpc_routes)
-        && is.tcp_routes.is_same(&was.tcp_routes)
-        && is.tls_routes.is_same(&was.tls_routes)
-        && is_all_else_same(was, is)
+    routes_changed(was, is).is_empty() && is_all_else_same(was, is)
 }
 
 /// Whether nothing of which directions are made has changed, Services and routes left out.

@@ -24,7 +24,7 @@ use std::sync::Arc;
 const SHARE: &str = "Until then its share is answered with 500.";
 
 /// A kind of route, as far as kinds are alike.
-trait RouteSpec {
+pub(super) trait RouteSpec {
     fn parents(&self) -> &[ParentReference];
     fn rules(&self) -> usize;
 }
@@ -55,7 +55,8 @@ pub struct Parents {
 }
 
 impl Parents {
-    fn of<S: RouteSpec>(route: &Custom<S>) -> Self {
+    /// Of one route.
+    pub(super) fn of<S: RouteSpec>(route: &Custom<S>) -> Self {
         let numbered = route.spec.parents().iter().cloned().enumerate();
         Self { services: numbered.filter(|(_, p)| p.is_service()).collect(), rules: route.spec.rules() }
     }
@@ -73,17 +74,6 @@ pub(super) fn parents(resources: &Resources) -> Vec<(&Key, Parents)> {
     }
     let layer7 = resources.http_routes.iter().map(of).chain(resources.grpc_routes.iter().map(of));
     layer7.chain(resources.tcp_routes.iter().map(of)).chain(resources.tls_routes.iter().map(of)).collect()
-}
-
-/// The parents of one of them; None where no route of the Gateway API has this key.
-pub(super) fn parents_of(resources: &Resources, key: &Key) -> Option<Parents> {
-    match key.kind {
-        Kind::HTTPRoute => resources.http_routes.get(key).map(|r| Parents::of(r)),
-        Kind::GRPCRoute => resources.grpc_routes.get(key).map(|r| Parents::of(r)),
-        Kind::TCPRoute => resources.tcp_routes.get(key).map(|r| Parents::of(r)),
-        Kind::TLSRoute => resources.tls_routes.get(key).map(|r| Parents::of(r)),
-        _ => None,
-    }
 }
 
 /// Whether what was found while reading `key` is anybody's business: a route that attaches to Gateways alone is not ours.

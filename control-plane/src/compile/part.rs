@@ -2,7 +2,7 @@
 //! of that on the proxies is left to `publish`, what is written about it to `status`.
 
 use super::asked::Topic;
-use super::gateway::{self, Parents};
+use super::gateway::{Parents, RouteSpec};
 use super::lowered::RouteResource;
 use super::previous::Versions;
 use super::routes::Routes;
@@ -69,21 +69,16 @@ pub(super) struct Compiled<'a> {
 pub(super) fn subjects(compiled: &Compiled<'_>) -> Subjects {
     let resources = compiled.resources;
     let mut all: BTreeMap<Arc<Key>, Subject> = BTreeMap::new();
-    put(&mut all, resources.virtual_services.values());
-    put(&mut all, resources.destination_rules.values());
-    put(&mut all, resources.authorization_policies.values());
-    put(&mut all, resources.peer_authentications.values());
-    put(&mut all, resources.service_entries.values());
-    put(&mut all, resources.rate_limit_policies.values());
-    put(&mut all, resources.http_routes.values());
-    put(&mut all, resources.grpc_routes.values());
-    put(&mut all, resources.tcp_routes.values());
-    put(&mut all, resources.tls_routes.values());
-    for (key, parents) in gateway::parents(resources) {
-        if let Some(subject) = all.get_mut(key) {
-            subject.parents = Some(parents);
-        }
-    }
+    put(&mut all, resources.virtual_services.values(), of);
+    put(&mut all, resources.destination_rules.values(), of);
+    put(&mut all, resources.authorization_policies.values(), of);
+    put(&mut all, resources.peer_authentications.values(), of);
+    put(&mut all, resources.service_entries.values(), of);
+    put(&mut all, resources.rate_limit_policies.values(), of);
+    put(&mut all, resources.http_routes.values(), of_route);
+    put(&mut all, resources.grpc_routes.values(), of_route);
+    put(&mut all, resources.tcp_routes.values(), of_route);
+    put(&mut all, resources.tls_routes.values(), of_route);
     for (key, held) in compiled.held.into_iter().flat_map(Versions::iter) {
         if let Some(subject) = all.get_mut(key) {
             subject.in_force = Some(held.meta.generation);
@@ -130,28 +125,33 @@ pub(super) fn replaced(
     for key in replaced.iter().map(|r| &r.meta.key) {
         let of_key = match key.kind {
             Kind::VirtualService => resources.virtual_services.get(key).map(|r| of(r)),
-            Kind::HTTPRoute => resources.http_routes.get(key).map(|r| of(r)),
-            Kind::GRPCRoute => resources.grpc_routes.get(key).map(|r| of(r)),
-            Kind::TCPRoute => resources.tcp_routes.get(key).map(|r| of(r)),
-            Kind::TLSRoute => resources.tls_routes.get(key).map(|r| of(r)),
+            Kind::HTTPRoute => resources.http_routes.get(key).map(|r| of_route(r)),
+            Kind::GRPCRoute => resources.grpc_routes.get(key).map(|r| of_route(r)),
+            Kind::TCPRoute => resources.tcp_routes.get(key).map(|r| of_route(r)),
+            Kind::TLSRoute => resources.tls_routes.get(key).map(|r| of_route(r)),
             _ => None,
         };
         let (Some(subject), Some(new)) = (all.get_mut(key), of_key) else { continue };
         let text = key.to_string();
         let problems = problems.iter().filter(|p| p.resource == text).cloned().collect();
-        let parents = gateway::parents_of(resources, key);
-        let mut new = Subject { hosts: subject.hosts.clone(), problems, parents, ..new };
+        let mut new = Subject { hosts: subject.hosts.clone(), problems, ..new };
         new.version = version(&new);
         *subject = Arc::new(new);
     }
     all
 }
 
-fn put<'a, S: Serialize + 'a>(
+fn put<'a, S: 'a>(
     all: &mut BTreeMap<Arc<Key>, Subject>,
     resources: impl Iterator<Item = &'a Arc<Custom<S>>>,
+    of: impl Fn(&Custom<S>) -> Subject,
 ) {
     all.extend(resources.map(|resource| (Arc::new(resource.meta.key.clone()), of(resource))));
+}
+
+/// A route of the Gateway API, likewise.
+fn of_route<S: Serialize + RouteSpec>(route: &Custom<S>) -> Subject {
+    Subject { parents: Some(Parents::of(route)), ..of(route) }
 }
 
 /// A resource whose latest version is in force, as far as it says so itself.

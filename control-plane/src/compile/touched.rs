@@ -137,9 +137,7 @@ impl Touched {
         let (was, is) = (&before.resources, &now.resources);
         let (last, now) = (&before.directions, &now.directions);
         if let Some(replaced) = &now.replaced {
-            for resource in replaced {
-                self.route(resource);
-            }
+            replaced.iter().for_each(|resource| self.route(resource));
             return;
         }
         let mut keys: BTreeSet<&Key> = routes_changed(was, is).into_iter().collect();

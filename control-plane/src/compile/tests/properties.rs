@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use prost::Message;
 
-/// Small resources that meet, contradict and miss each other in many ways.
-pub(crate) fn pieces() -> Vec<String> {
-    let mut all = vec![
+/// Services, pods and subsets that routes and rules are about.
+pub(super) fn world() -> Vec<String> {
+    vec![
         service(
             "prod",
             "a",
@@ -33,6 +33,13 @@ pub(crate) fn pieces() -> Vec<String> {
             "a",
             "host: a\nsubsets: [{name: one, labels: {v: one}}, {name: two, labels: {v: two}}]",
         ),
+    ]
+}
+
+/// Small resources that meet, contradict and miss each other in many ways.
+pub(crate) fn pieces() -> Vec<String> {
+    let mut all = world();
+    all.extend([
         custom(
             "DestinationRule",
             "prod",
@@ -65,7 +72,7 @@ pub(crate) fn pieces() -> Vec<String> {
             "q",
             "action: DENY\nrules: [{from: [{source: {notPrincipals: ['*']}}]}, {when: [{key: x}]}, {to: [{operation: {hosts: [a*]}}]}]",
         ),
-    ];
+    ]);
     let routes = [
         "- route: [{destination: {host: a.prod, subset: one}, weight: 1}, {destination: {host: a.prod, subset: two}, weight: 2.5}, {destination: {host: a.prod, subset: none}}]",
         "- match: [{uri: {prefix: /x}}, {headers: {X-A: {}}, queryParams: {q: {regex: a+}}}, {authority: {exact: A.prod}}]\n  route: [{destination: {host: a.prod}}, {destination: {host: b.prod, port: {number: 81}}, weight: 0}]\n  timeout: 2s",

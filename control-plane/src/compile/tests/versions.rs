@@ -2,6 +2,7 @@
 //! what would have been made anew.
 
 use super::incremental::{Step, assert_steps_change_what_they_touch, comes_and_goes, names};
+use super::properties::world;
 use super::*;
 use crate::compile::gateway::tests::route;
 use proptest::prelude::*;
@@ -66,16 +67,27 @@ const RESOURCES: [(&str, &str, &str, &str); 22] = [
     ("TCPRoute", "prod", "tcp", "parentRefs: [{group: '', kind: Service, name: b}]"),
 ];
 
+fn virtual_service(namespace: &str, name: &str, head: &str, http: &str) -> String {
+    custom("VirtualService", namespace, name, &format!("{head}\nhttp:\n{http}"))
+}
+
+fn of_istio(text: &str) -> String {
+    text.replace("causeway.dev/v1alpha1", "networking.istio.io/v1")
+}
+
+/// An HTTPRoute of the Service `b` in prod.
+fn http_route(name: &str, rules: &str) -> String {
+    let spec = format!("parentRefs: [{{group: '', kind: Service, name: b}}]\nrules: [{rules}]");
+    route("HTTPRoute", "prod", name, &spec)
+}
+
 /// Every one of these resources with every one of these routes.
 fn versions(resources: &[(&str, &str, &str, &str)], routes: &[&str], backends: &[&str]) -> Vec<String> {
     let mut all = Vec::new();
     for (kind, namespace, name, head) in resources {
         match *kind {
-            "VirtualService" | "istio" => {
-                let of = |http: &&str| custom("VirtualService", namespace, name, &format!("{head}\nhttp:\n{http}"));
-                let group = if *kind == "istio" { "networking.istio.io/v1" } else { "causeway.dev/v1alpha1" };
-                all.extend(routes.iter().map(of).map(|text| text.replace("causeway.dev/v1alpha1", group)));
-            }
+            "VirtualService" => all.extend(routes.iter().map(|http| virtual_service(namespace, name, head, http))),
+            "istio" => all.extend(routes.iter().map(|http| of_istio(&virtual_service(namespace, name, head, http)))),
             _ => {
                 let of = |rules: &&str| format!("{head}\nrules: [{rules}]");
                 all.extend(backends.iter().map(of).map(|spec| route(kind, namespace, name, &spec)));
@@ -105,29 +117,6 @@ fn changes() -> impl Strategy<Value = (Vec<String>, Vec<Step>)> {
     })
 }
 
-/// Services and rules that are there throughout, as far as no step takes them.
-fn fixed() -> Vec<String> {
-    let mut all = vec![
-        service(
-            "prod",
-            "a",
-            "clusterIP: 10.96.0.1, selector: {app: a}, ports: [{name: http, port: 80, targetPort: 8080}]",
-        ),
-        service(
-            "prod",
-            "b",
-            "selector: {app: b}, ports: [{name: tcp, port: 80}, {name: x, port: 81, targetPort: web}]",
-        ),
-        service("prod", "h", "clusterIP: None, selector: {app: a}, ports: [{port: 8080}]"),
-        service("dev", "a", "type: ExternalName, externalName: a.prod.svc.cluster.local"),
-        pod("prod", "a-1", "10.0.0.1", "app: a, v: one"),
-        pod("dev", "web", "fd00::9", "app: web"),
-    ];
-    let subsets = "host: a\nsubsets: [{name: one, labels: {v: one}}, {name: two, labels: {v: two}}]";
-    all.push(custom("DestinationRule", "prod", "a", subsets));
-    all
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -136,14 +125,14 @@ proptest! {
         others in prop_oneof![3 => Just(Vec::new()), 1 => subsequence(comes_and_goes(), 0..4)],
         (first, steps) in changes(),
     ) {
-        assert_steps_change_what_they_touch(&[fixed(), others].concat(), &first, steps);
+        assert_steps_change_what_they_touch(&[world(), others].concat(), &first, steps);
     }
 }
 
 /// Whether only the routes of what changed were made anew, when `last` came after `before`, one after the other.
 fn is_replaced(before: &[String], last: &str) -> bool {
     let mut index = Resources::default();
-    fixed().iter().for_each(|text| incremental::put(&mut index, text));
+    world().iter().for_each(|text| incremental::put(&mut index, text));
     let mut model = compile(&Arc::new(index.clone()), &Settings::default());
     for text in before.iter().map(String::as_str).chain([last]) {
         incremental::put(&mut index, text);
@@ -154,17 +143,12 @@ fn is_replaced(before: &[String], last: &str) -> bool {
 
 #[test]
 fn a_weight_costs_its_own_resource_where_that_has_its_services_for_itself() {
-    let of = |name: &str, hosts: &str, http: &str| {
-        custom("VirtualService", "prod", name, &format!("hosts: [{hosts}]\nhttp:\n{http}"))
-    };
+    let of = |name: &str, hosts: &str, http: &str| virtual_service("prod", name, &format!("hosts: [{hosts}]"), http);
     let before = [of("of-a", "a", WEIGHTS), of("of-h", "h", ROUTES[11])];
     let with = |more: String| [&before[..], &[more]].concat();
     let no_subsets = custom("DestinationRule", "prod", "a", "host: a");
     assert!(is_replaced(&before, &of("of-a", "a", OTHER_WEIGHTS)));
-    let http = |rules: &str| {
-        let spec = format!("parentRefs: [{{group: '', kind: Service, name: b}}]\nrules: [{rules}]");
-        route("HTTPRoute", "prod", "http", &spec)
-    };
+    let http = |rules: &str| http_route("http", rules);
     assert!(is_replaced(&with(http(BACKENDS[0])), &http(BACKENDS[1])));
     assert!(is_replaced(&with(http(BACKENDS[0])), &(http(BACKENDS[1]) + &of("of-a", "a", OTHER_WEIGHTS))));
     assert!(is_replaced(&with(of("bad", "nosuch", WEIGHTS)), &of("of-a", "a", OTHER_WEIGHTS)), "another dangles");
@@ -196,20 +180,12 @@ fn a_weight_costs_its_own_resource_where_that_has_its_services_for_itself() {
 
 #[test]
 fn what_reaches_from_one_resource_into_another_is_found_though_each_has_its_services_for_itself() {
-    let of = |namespace: &str, name: &str, head: &str, http: &str| {
-        custom("VirtualService", namespace, name, &format!("{head}\nhttp:\n{http}"))
-    };
-    let of_a = |http: &str| of("prod", "of-a", "hosts: [a]", http);
-    let http = |name: &str, rules: &str| {
-        let spec = format!("parentRefs: [{{group: '', kind: Service, name: b}}]\nrules: [{rules}]");
-        route("HTTPRoute", "prod", name, &spec)
-    };
-    let of_istio =
-        of("prod", "of-a", "hosts: [h]", ROUTES[8]).replace("causeway.dev/v1alpha1", "networking.istio.io/v1");
-    let alias = |hosts: &str| of("dev", "alias", &format!("hosts: [{hosts}]"), WEIGHTS);
-    let hosted = |more: &str| of("prod", "hosted", &format!("hosts: [h.prod]{more}"), WEIGHTS);
+    let of_a = |http: &str| virtual_service("prod", "of-a", "hosts: [a]", http);
+    let istio = of_istio(&virtual_service("prod", "of-a", "hosts: [h]", ROUTES[8]));
+    let alias = |hosts: &str| virtual_service("dev", "alias", &format!("hosts: [{hosts}]"), WEIGHTS);
+    let hosted = |more: &str| virtual_service("prod", "hosted", &format!("hosts: [h.prod]{more}"), WEIGHTS);
     let other_b = service("prod", "b", "ports: [{name: http, port: 82}]");
-    let child = of("prod", "child", "exportTo: ['*']", ROUTES[8]);
+    let child = virtual_service("prod", "child", "exportTo: ['*']", ROUTES[8]);
     for texts in [
         // What is said of a delegate with hosts depends on whom it is exported to.
         vec![of_a(ROUTES[10]), hosted(""), hosted("\nexportTo: [dev]"), hosted("")],
@@ -218,19 +194,19 @@ fn what_reaches_from_one_resource_into_another_is_found_though_each_has_its_serv
         // What is wrong with a delegate is said while somebody delegates to it.
         vec![child, of_a(WEIGHTS), of_a(ROUTES[9]), of_a(WEIGHTS)],
         // Both have one name in what is said of them.
-        vec![of_istio, of_a(WEIGHTS), of_a(OTHER_WEIGHTS)],
+        vec![istio, of_a(WEIGHTS), of_a(OTHER_WEIGHTS)],
         // One comes where another stands alone.
         vec![
-            of("dev", "far", "hosts: [b.prod]", WEIGHTS),
-            of("prod", "of-b", "hosts: [b.prod]\ngateways: [g]", WEIGHTS),
-            of("prod", "of-b", "hosts: [b.prod]", WEIGHTS),
+            virtual_service("dev", "far", "hosts: [b.prod]", WEIGHTS),
+            virtual_service("prod", "of-b", "hosts: [b.prod]\ngateways: [g]", WEIGHTS),
+            virtual_service("prod", "of-b", "hosts: [b.prod]", WEIGHTS),
         ],
-        vec![http("one", BACKENDS[0]), http("two", BACKENDS[1]), http("one", BACKENDS[1])],
+        vec![http_route("one", BACKENDS[0]), http_route("two", BACKENDS[1]), http_route("one", BACKENDS[1])],
         // What a new version names may change.
         vec![of_a(WEIGHTS), of_a(ROUTES[2]), other_b.clone()],
         vec![of_a(WEIGHTS), service("prod", "x", "ports: [{port: 80}]"), of_a(ROUTES[2]), other_b],
     ] {
         let steps = texts[1..].iter().map(|text| (vec![text.clone()], Vec::new(), Vec::new()));
-        assert_steps_change_what_they_touch(&fixed(), &texts[..1], steps.collect());
+        assert_steps_change_what_they_touch(&world(), &texts[..1], steps.collect());
     }
 }

@@ -28,24 +28,21 @@ pub(super) fn named(resources: &Versions) -> BTreeSet<Key> {
     let routes = resources.values().flat_map(|r| r.spec.http.iter().map(move |route| (&r.meta, route)));
     routes
         .filter_map(|(meta, route)| Some((meta, route.delegate.as_ref()?)))
-        .flat_map(|(meta, delegate)| groups(meta).map(move |group| target(meta, delegate, group)))
+        .flat_map(|(meta, delegate)| targets(meta, delegate))
         .collect()
 }
 
-/// Our own kind first, then Istio's, beginning with the root's.
-fn groups(meta: &Meta) -> impl Iterator<Item = &str> {
-    let both = ["causeway.dev", "networking.istio.io"];
-    std::iter::once(&*meta.key.group).chain(both.into_iter().filter(|g| *g != meta.key.group))
-}
-
-fn target(meta: &Meta, delegate: &Delegate, group: &str) -> Key {
+/// What a delegate may be: of the root's own group, then of the other.
+fn targets(meta: &Meta, delegate: &Delegate) -> [Key; 2] {
     let namespace = delegate.namespace.clone().filter(|n| !n.is_empty());
-    Key {
+    let own = Key {
         kind: Kind::VirtualService,
         namespace: namespace.unwrap_or_else(|| meta.key.namespace.clone()),
         name: delegate.name.clone().unwrap_or_default(),
-        group: group.to_owned(),
-    }
+        group: meta.key.group.clone(),
+    };
+    let other = own.twin();
+    [own, other]
 }
 
 /// The routes of `root`, those that it delegates put in their places.
@@ -87,9 +84,8 @@ fn continued<'a>(
         report.error("ambiguous_action", &at, message, "Keep one of them.");
         return Vec::new();
     }
-    let key = groups(&root.meta).map(|g| target(&root.meta, delegate, g)).find(|k| resources.get(k).is_some());
-    let Some(child) = key.and_then(|k| resources.get(&k)) else {
-        let key = target(&root.meta, delegate, &root.meta.key.group);
+    let [key, other] = targets(&root.meta, delegate);
+    let Some(child) = resources.get(&key).or_else(|| resources.get(&other)) else {
         let message = format!("no VirtualService {} is known, so this route does not apply", key.path().escape_debug());
         report.error("unknown_delegate", &at, message, "Correct the name, or create it.");
         return Vec::new();
