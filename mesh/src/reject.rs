@@ -139,7 +139,8 @@ impl Reject {
             Self::NoWeight => row(503, "no_weight", "UH",
                 "Give at least one backend of the route a weight above zero."),
             Self::NoEndpoints => row(503, "no_endpoints", "UH",
-                "Check that pods of the backend are ready and that the subset's labels select them."),
+                "Check that pods of the backend are ready and that the subset's labels select them. An EndpointSlice that \
+                names a Pod is used only while this Pod is there with that address."),
             Self::ConnectFailed => row(503, "connect_failed", "UF",
                 "Check that the application listens on the target port and that no NetworkPolicy blocks it."),
             Self::ConnectTimeout => row(503, "connect_timeout", "UF",

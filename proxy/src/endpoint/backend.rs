@@ -56,7 +56,7 @@ pub(super) struct Held {
     listed: Arc<[Endpoint]>,
     /// They are a last resort until then: the configuration names none any more.
     pub(super) until: Option<Instant>,
-    /// Meshed ones that the configuration named until lately, and when it ceased to.
+    /// Meshed ones that the configuration named until lately, and when it ceased to; those of a last resort are among them.
     pub(super) gone: Vec<(Arc<EndpointState>, Instant)>,
     pick: Arc<Pickable>,
     /// When `pick` is to be made anew.
@@ -76,7 +76,7 @@ impl Held {
     fn gone_after(&self, new: &[Arc<EndpointState>]) -> Vec<(Arc<EndpointState>, Instant)> {
         let now = clock::now();
         let stays: HashSet<Endpoint> = new.iter().map(|e| key(&e.endpoint)).collect();
-        // Those of a last resort went before.
+        // Those of a last resort are among those that went before.
         let listed = self.list.iter().filter(|_| self.until.is_none()).map(|e| (Arc::clone(e), now));
         let before = self.gone.iter().filter(|(_, at)| now.duration_since(*at) < LAST_RESORT).cloned();
         let is_meshed = |e: &EndpointState| e.endpoint.identity.is_some();
@@ -209,15 +209,17 @@ impl BackendState {
         }
     }
 
-    /// Takes over `endpoints`; those that stay keep their load and connections. An endpoint that `is_self` is our own
+    /// Takes over `endpoints`; those that stay keep their load and connections, and so do those that come back in time,
+    /// where they need not start slowly. An endpoint that `is_self` is our own
     /// application: nothing redirects what we send there, so it is spoken to as it is.
     pub fn update(&self, endpoints: &Arc<[Endpoint]>, is_self: impl Fn(IpAddr) -> bool) {
         let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
         if source.as_ref().is_some_and(|s| Arc::ptr_eq(s, endpoints)) {
             return;
         }
-        let old: HashMap<Endpoint, Arc<EndpointState>> =
-            self.endpoints().iter().map(|e| (key(&e.endpoint), Arc::clone(e))).collect();
+        let starts_slowly = self.backend.load_balancing.slow_start.is_some();
+        let known = if starts_slowly { self.endpoints().to_vec() } else { self.rest() };
+        let old: HashMap<Endpoint, Arc<EndpointState>> = known.into_iter().map(|e| (key(&e.endpoint), e)).collect();
         let new: Arc<[Arc<EndpointState>]> = endpoints
             .iter()
             .map(|e| {
@@ -234,16 +236,17 @@ impl BackendState {
         match (new.is_empty(), held.until) {
             (true, None) => {
                 held.list = gone.iter().map(|(e, _)| Arc::clone(e)).collect();
-                (held.until, held.gone) = (now.checked_add(LAST_RESORT), Vec::new());
+                held.until = now.checked_add(LAST_RESORT);
                 held.listed = Arc::new([]);
             }
             // Being gone again does not begin the time anew.
-            (true, _) => held.gone = Vec::new(),
+            (true, _) => {}
             (false, _) => {
-                (held.list, held.until, held.gone) = (new, None, gone);
+                (held.list, held.until) = (new, None);
                 held.listed = Arc::clone(endpoints);
             }
         }
+        held.gone = gone;
         held.arrange(&self.backend, now, self.born);
         drop(held);
         *source = Some(Arc::clone(endpoints));
@@ -318,7 +321,10 @@ impl BackendState {
     pub fn reachable(&self) -> usize {
         let now = clock::now();
         let held = self.read();
-        let listed = if held.is_over(now) { 0 } else { held.pick.len().max(held.list.len()) };
+        if held.until.is_some() {
+            return if held.is_over(now) { 0 } else { held.list.len() };
+        }
+        let listed = held.pick.len().max(held.list.len());
         listed + held.gone.iter().filter(|(_, at)| now.duration_since(*at) < LAST_RESORT).count()
     }
 

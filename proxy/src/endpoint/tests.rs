@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use std::net::IpAddr;
+use std::time::Duration;
 
 use causeway_mesh::balance::outlier::Reason;
 use causeway_mesh::config::backend::{Algorithm, Backend, HashKey, Limits, Outlier, RetryBudget, SlowStart, Zones};
@@ -110,15 +111,60 @@ fn endpoints_that_go_one_after_another_are_a_last_resort_together() {
     backend.update(&Arc::from(&all[..1]), |_| false);
     assert_eq!(backend.endpoints().len(), 1);
     backend.update(&Arc::from([]), |_| false);
-    assert_eq!(backend.endpoints().len(), 1, "those of a last resort went before it");
+    assert_eq!(backend.endpoints().len(), 3);
     // What went long ago is forgotten.
-    backend.update(&Arc::from(&all[..2]), |_| false);
     backend.update(&Arc::from(&all[..1]), |_| false);
-    for (_, at) in &mut backend.held.write().unwrap().gone {
-        *at -= LAST_RESORT;
-    }
+    age(&backend, LAST_RESORT);
     backend.update(&Arc::from([]), |_| false);
     assert_eq!(backend.endpoints().len(), 1);
+}
+
+#[test]
+fn an_endpoint_that_comes_back_in_time_is_the_one_that_went() {
+    let backend = backend();
+    let all = [endpoint(1, Some(ID)), endpoint(2, Some(ID))];
+    backend.update(&Arc::from(all.clone()), |_| false);
+    let before = backend.endpoints();
+    for meanwhile in [&all[..1], &[]] {
+        backend.update(&Arc::from(meanwhile), |_| false);
+        backend.update(&Arc::from(all.clone()), |_| false);
+        assert!(Arc::ptr_eq(&before[1], &backend.endpoints()[1]), "{meanwhile:?}");
+    }
+    backend.update(&Arc::from(&all[..1]), |_| false);
+    age(&backend, LAST_RESORT);
+    backend.update(&Arc::from(all), |_| false);
+    assert!(!Arc::ptr_eq(&before[1], &backend.endpoints()[1]), "by then it may be another's address");
+}
+
+/// As if all that is gone had gone so much earlier.
+fn age(backend: &BackendState, by: Duration) {
+    for (_, at) in &mut backend.held.write().unwrap().gone {
+        *at -= by;
+    }
+}
+
+#[test]
+fn who_takes_over_from_a_last_resort_leaves_it_behind_for_when_it_fails() {
+    let backend = backend();
+    let all = [endpoint(1, Some(ID)), endpoint(2, Some(ID)), endpoint(3, Some(ID))];
+    backend.update(&Arc::from(all.clone()), |_| false);
+    backend.update(&Arc::from([]), |_| false);
+    // A kubelet that comes back: one pod is about to end, which is told of first, and all others are not ready.
+    backend.update(&Arc::from(&all[2..]), |_| false);
+    assert_eq!(backend.reachable(), 3);
+    let mut tried: Vec<Arc<EndpointState>> = Vec::new();
+    while let Some(next) = backend.choose(&tried, None) {
+        tried.push(next);
+    }
+    assert_eq!(tried[0].endpoint.address, all[2].address, "who is listed comes first");
+    assert_eq!(tried.len(), 3);
+    // Whatever comes and goes, each has its own time.
+    age(&backend, LAST_RESORT / 2);
+    backend.update(&Arc::from([]), |_| false);
+    assert_eq!((backend.endpoints().len(), backend.reachable()), (3, 3));
+    age(&backend, LAST_RESORT / 2);
+    backend.update(&Arc::from(&all[..1]), |_| false);
+    assert_eq!(backend.reachable(), 2, "the one that was listed last");
 }
 
 #[test]
