@@ -8,6 +8,10 @@
 //! leaves through `lo`, that is loopback and the pod's own addresses, because an application that calls itself needs
 //! no mesh; excluded networks and ports. What is not captured on the way in: the proxy's own ports, which it serves
 //! itself, and excluded ports, which stay open to everybody without mutual TLS.
+//!
+//! Whoever opens a connection that was to be captured and was not is refused. That happens because the kernel translates
+//! addresses by what it knows of a connection: of an attempt that it saw before the rules were there it remembers, for
+//! two minutes, that it passes, and so would the next one from the same port. From any other port it is captured.
 
 mod network;
 
@@ -91,23 +95,27 @@ pub fn shadow(settings: &Settings, table: &str) -> (String, String) {
 }
 
 fn body(settings: &Settings) -> String {
-    [outbound(settings), inbound(settings), refused(settings)].join("\n")
+    [outbound(settings), inbound(settings), refused(settings), missed(settings)].join("\n")
 }
 
 /// What local processes send.
 fn outbound(settings: &Settings) -> String {
+    let mut lines = vec![format!(
+        "meta skuid {} ip daddr {} tcp dport {} redirect to :{}",
+        settings.proxy_uid,
+        SELF_TEST.ip(),
+        SELF_TEST.port(),
+        settings.outbound_port
+    )];
+    lines.extend(passes_out(settings));
+    lines.push(format!("meta l4proto tcp redirect to :{}", settings.outbound_port));
+    chain("outbound", "type nat hook output priority -100; policy accept;", &lines)
+}
+
+/// What leaves directly.
+fn passes_out(settings: &Settings) -> Vec<String> {
     let uids: BTreeSet<u32> = settings.exclude_uids.iter().copied().chain([settings.proxy_uid]).collect();
-    let mut lines = vec![
-        format!(
-            "meta skuid {} ip daddr {} tcp dport {} redirect to :{}",
-            settings.proxy_uid,
-            SELF_TEST.ip(),
-            SELF_TEST.port(),
-            settings.outbound_port
-        ),
-        format!("meta skuid {} return", set(uids)),
-        "oifname \"lo\" return".to_owned(),
-    ];
+    let mut lines = vec![format!("meta skuid {} return", set(uids)), "oifname \"lo\" return".to_owned()];
     let (v4, v6): (Vec<Network>, Vec<Network>) =
         network::outermost(&settings.exclude_outbound_cidrs).into_iter().partition(Network::is_ipv4);
     for (family, networks) in [("ip", v4), ("ip6", v6)] {
@@ -116,22 +124,48 @@ fn outbound(settings: &Settings) -> String {
         }
     }
     lines.extend(excluded(&settings.exclude_outbound_ports));
-    lines.push(format!("meta l4proto tcp redirect to :{}", settings.outbound_port));
-    chain("outbound", "type nat hook output priority -100; policy accept;", &lines)
+    lines
 }
 
 /// What other hosts send here.
 fn inbound(settings: &Settings) -> String {
+    let mut lines = passes_in(settings);
+    if let Some(ports) = captured_in(settings) {
+        lines.push(format!("{ports} redirect to :{}", settings.inbound_port));
+    }
+    chain("inbound", "type nat hook prerouting priority -100; policy accept;", &lines)
+}
+
+/// What comes in directly.
+fn passes_in(settings: &Settings) -> Vec<String> {
     let own = [settings.outbound_port, settings.inbound_port, ADMIN_PORT, HEALTH_PORT];
     let mut lines = vec!["iifname \"lo\" return".to_owned()];
     lines.extend(excluded(&[&own[..], &settings.exclude_inbound_ports].concat()));
-    let target = format!("redirect to :{}", settings.inbound_port);
+    lines
+}
+
+/// What is captured of the rest; None: nothing.
+fn captured_in(settings: &Settings) -> Option<String> {
     match &settings.include_inbound_ports {
-        None => lines.push(format!("meta l4proto tcp {target}")),
-        Some(ports) if ports.is_empty() => {}
-        Some(ports) => lines.push(format!("tcp dport {} {target}", set(sorted(ports)))),
+        None => Some("meta l4proto tcp".to_owned()),
+        Some(ports) if ports.is_empty() => None,
+        Some(ports) => Some(format!("tcp dport {}", set(sorted(ports)))),
     }
-    chain("inbound", "type nat hook prerouting priority -100; policy accept;", &lines)
+}
+
+/// What the redirection was to capture and did not. Runs after it, and looks only at what opens a connection: one that
+/// was open before the rules and that the kernel remembers goes on.
+fn missed(settings: &Settings) -> String {
+    const REFUSED: &str = "ct status & dnat == 0 reject with tcp reset";
+    let open = vec!["tcp flags & (syn | ack) != syn return".to_owned()];
+    let out = [open.clone(), passes_out(settings), vec![format!("meta l4proto tcp {REFUSED}")]].concat();
+    let mut inward = [open, passes_in(settings)].concat();
+    inward.extend(captured_in(settings).map(|ports| format!("{ports} {REFUSED}")));
+    [
+        chain("missed_out", "type filter hook output priority 0; policy accept;", &out),
+        chain("missed_in", "type filter hook input priority 0; policy accept;", &inward),
+    ]
+    .join("\n")
 }
 
 /// What must not be reached, whoever asks. Runs after redirection, so a captured connection shows its new port here.

@@ -8,10 +8,15 @@ use causeway_tests::binaries::binary;
 use causeway_tests::capability::{Need, has};
 use causeway_tests::net::{Namespace, Node};
 use causeway_tests::process::run;
-use causeway_tests::{Output, Process};
+use causeway_tests::{Output, Process, until};
 
 const PROXY: u32 = 2102;
 const APP: u32 = 1000;
+
+/// The kernel remembers connections where rules ask it to, as those of a node do.
+const REMEMBERS: &str = "table inet notes { chain out { type filter hook output priority 0; ct state new counter; }; }";
+
+const REFUSED: &str = "connect: connection refused";
 
 /// Two pods, each with listeners that greet with their own port.
 struct Field {
@@ -95,7 +100,11 @@ fn binary_for_all() -> &'static std::path::Path {
 
 /// The port in the greeting, or how connecting failed.
 fn reached(command: &mut Command, target: &str) -> String {
-    let answer = run(command.args(["talk", "--connect", target, "--until", "1", "--timeout-ms", "3000"])).json();
+    reached_with(command, target, &["--timeout-ms", "3000"])
+}
+
+fn reached_with(command: &mut Command, target: &str, more: &[&str]) -> String {
+    let answer = run(command.args(["talk", "--connect", target, "--until", "1"]).args(more)).json();
     match answer["text"].as_str().unwrap_or_default().trim().strip_prefix("hello from ") {
         Some(port) => port.to_owned(),
         None => answer["end"].as_str().unwrap_or_default().to_owned(),
@@ -133,11 +142,11 @@ fn the_proxys_own_ports_cannot_be_used_from_outside() {
     let Some(field) = Field::new() else { return };
     field.apply(&[]);
     for port in [15000, 15001, 15006] {
-        assert_eq!(field.inward(port), both("connect: connection refused"), "{port}");
+        assert_eq!(field.inward(port), both(REFUSED), "{port}");
     }
     assert_eq!(field.out(APP, "127.0.0.1:15001"), "15001", "an application may name the proxy itself");
     assert_eq!(field.out(APP, "127.0.0.1:15000"), "15000");
-    assert_eq!(field.out(APP, "127.0.0.1:15006"), "connect: connection refused", "nothing redirected it");
+    assert_eq!(field.out(APP, "127.0.0.1:15006"), REFUSED, "nothing redirected it");
 }
 
 #[test]
@@ -165,8 +174,8 @@ fn exclusions_pass_by_the_proxy() {
 fn ipv6_is_refused_where_the_proxy_does_not_serve_it() {
     let Some(field) = Field::new() else { return };
     field.apply(&["--no-ipv6"]);
-    assert_eq!(field.outward(APP, 8080), ["15001", "connect: connection refused"]);
-    assert_eq!(field.inward(8080), ["15006", "connect: connection refused"]);
+    assert_eq!(field.outward(APP, 8080), ["15001", REFUSED]);
+    assert_eq!(field.inward(8080), ["15006", REFUSED]);
     assert_eq!(field.out(APP, "[::1]:8080"), "8080", "loopback stays");
 }
 
@@ -210,6 +219,78 @@ fn a_refused_change_leaves_the_rules_that_were_there() {
     assert_ne!(run(field.pod.command("nft").arg("-f").arg(&file)).code, Some(0));
     assert_eq!(field.ruleset(), before);
     assert_eq!(field.outward(APP, 8080), both("15001"));
+}
+
+/// Puts rules in force.
+fn nft(of: &Namespace, rules: &str) {
+    run(of.command("nft").arg(rules)).ok();
+}
+
+/// What a namespace reaches from each of two ports.
+fn from_ports(of: &Namespace, target: &str, timeout: &str) -> [String; 2] {
+    ["23456", "23457"].map(|port| {
+        let mut command = of.command_as(APP, binary_for_all());
+        reached_with(&mut command, target, &["--from-port", port, "--timeout-ms", timeout])
+    })
+}
+
+#[test]
+fn who_tried_before_the_rules_were_there_does_not_pass_by_them() {
+    let Some(field) = Field::new() else { return };
+    nft(&field.pod, REMEMBERS);
+    for (target, back) in [
+        (format!("{}:8080", field.other.ip), format!("{}:8080", field.pod.ip)),
+        (format!("[{}]:8080", field.other.ip6), format!("[{}]:8080", field.pod.ip6)),
+    ] {
+        // Nothing comes back: what is sent stays an attempt, and the other side's attempts stay half open.
+        nft(
+            &field.other,
+            "table inet lossy { chain in { type filter hook input priority 0; meta l4proto tcp drop; }; }",
+        );
+        assert_eq!(from_ports(&field.pod, &target, "300"), both("connect: timeout"));
+        assert_eq!(from_ports(&field.other, &back, "300"), both("connect: timeout"));
+        field.apply(&[]);
+        nft(&field.other, "delete table inet lossy");
+        assert_eq!(from_ports(&field.pod, &target, "3000"), both(REFUSED));
+        assert_eq!(from_ports(&field.other, &back, "3000"), both(REFUSED));
+        // From any other port.
+        assert_eq!(field.out(APP, &target), "15001");
+        assert_eq!(reached(&mut field.other.command(binary("causeway-test-app")), &back), "15006");
+        field.redirect(&["--remove"]).ok();
+    }
+}
+
+#[test]
+fn what_was_open_before_the_rules_and_is_remembered_goes_on() {
+    let Some(field) = Field::new() else { return };
+    nft(&field.pod, REMEMBERS);
+    let target = format!("{}:9091", field.other.ip);
+    let serve = |of: &Namespace, name: &str| {
+        let mut command = of.command(binary("causeway-test-app"));
+        command.args(["tcp-push", "--listen", "[::]:9091", "--name", name]);
+        let log = field.directory.path().join(format!("{name}.log"));
+        let server = Process::start(name, &mut command, &log);
+        server.wait_for_log("listening", Duration::from_secs(20));
+        server
+    };
+    let _servers = [serve(&field.other, "away"), serve(&field.pod, "here")];
+    let back = format!("{}:9091", field.pod.ip);
+    let clients = [(&field.pod, &target), (&field.other, &back)].map(|(of, target)| {
+        let mut command = of.command_as(APP, binary_for_all());
+        command.args(["talk", "--connect", target, "--until", "2000"]);
+        command.stdout(std::process::Stdio::piped()).spawn().unwrap()
+    });
+    until("both are connected", Duration::from_secs(10), || {
+        let found = run(field.pod.command("ss").args(["-Htn", "state", "established"])).ok();
+        let open = found.lines().filter(|line| line.contains(":9091")).count();
+        if open == 2 { Ok(()) } else { Err(found) }
+    });
+    field.apply(&[]);
+    for client in clients {
+        let output = client.wait_with_output().unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(answer["end"], "enough", "{answer}");
+    }
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! TCP servers that echo, greet first or push without end, and clients that talk, hold or stall.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::Options;
 
@@ -63,14 +63,15 @@ async fn behave(mut stream: TcpStream, behaviour: Behaviour, name: String) -> st
     stream.shutdown().await
 }
 
-/// `--connect A [--send TEXT]... [--file F] [--half-close yes] [--until BYTES] [--timeout-ms T]`: sends, reads to the
-/// end (or until so many bytes or the timeout) and prints JSON: what arrived, when the first byte did, how it ended.
-/// In `--send`, `\r`, `\n` and `\0` are escapes; each further `--send` waits for an answer to the one before.
+/// `--connect A [--from-port P] [--send TEXT]... [--file F] [--half-close yes] [--until BYTES] [--timeout-ms T]`: sends,
+/// reads to the end (or until so many bytes or the timeout) and prints JSON: what arrived, when the first byte did, how it
+/// ended. In `--send`, `\r`, `\n` and `\0` are escapes; each further `--send` waits for an answer to the one before.
 pub(super) async fn talk(options: &Options) -> anyhow::Result<()> {
     let timeout = Duration::from_millis(options.number("timeout-ms", 5_000)?);
     let begun = Instant::now();
     let target = options.text("connect")?;
-    let mut stream = match tokio::time::timeout(timeout, TcpStream::connect(target)).await {
+    let port = u16::try_from(options.number("from-port", 0)?)?;
+    let mut stream = match tokio::time::timeout(timeout, connect(target, port)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             println!("{}", json!({"text": "", "end": format!("connect: {}", error.kind()), "bytes": 0}));
@@ -124,6 +125,21 @@ pub(super) async fn talk(options: &Options) -> anyhow::Result<()> {
     });
     println!("{document}");
     Ok(())
+}
+
+/// Connects, from a port if it is not zero.
+async fn connect(target: &str, port: u16) -> std::io::Result<TcpStream> {
+    if port == 0 {
+        return TcpStream::connect(target).await;
+    }
+    let target: SocketAddr = target.parse().map_err(std::io::Error::other)?;
+    let (socket, any) = match target {
+        SocketAddr::V4(_) => (TcpSocket::new_v4()?, IpAddr::from(Ipv4Addr::UNSPECIFIED)),
+        SocketAddr::V6(_) => (TcpSocket::new_v6()?, IpAddr::from(Ipv6Addr::UNSPECIFIED)),
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::new(any, port))?;
+    socket.connect(target).await
 }
 
 struct Heard {
