@@ -1,4 +1,5 @@
-//! What compiling a cluster costs: everything once, one weight changed, and the answer to one proxy.
+//! What compiling a cluster costs: everything once, one weight changed, one route that comes or goes, and the answer to one
+//! proxy.
 //!
 //! `cargo bench -p causeway-control-plane`; CI compiles it and runs nothing.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark that cannot be built must stop")]
@@ -79,6 +80,13 @@ fn weighed(before: &Resources, weight: u32) -> Arc<Resources> {
     Arc::new(after)
 }
 
+/// The same resources without the VirtualService of the first Service.
+fn without(before: &Resources) -> Arc<Resources> {
+    let mut after = before.clone();
+    cluster(1, 90).virtual_services.keys().for_each(|key| after.apply(Event::Delete(key.clone())));
+    Arc::new(after)
+}
+
 fn clusters(criterion: &mut Criterion) {
     let settings = Settings::default();
     let client = Client { namespace: "ns-1".into(), account: "s-1".into(), pod: "s-1-v1".into() };
@@ -93,6 +101,14 @@ fn clusters(criterion: &mut Criterion) {
         });
         group.bench_function(BenchmarkId::new("one weight", services), |bencher| {
             bencher.iter(|| compile_after(Some(&model), black_box(&after), &settings));
+        });
+        let less = without(&before);
+        let smaller: Model = compile(&less, &settings);
+        group.bench_function(BenchmarkId::new("one route comes", services), |bencher| {
+            bencher.iter(|| compile_after(Some(&smaller), black_box(&before), &settings));
+        });
+        group.bench_function(BenchmarkId::new("one route goes", services), |bencher| {
+            bencher.iter(|| compile_after(Some(&model), black_box(&less), &settings));
         });
         group.bench_function(BenchmarkId::new("one destination", services), |bencher| {
             bencher.iter(|| model.destination(black_box(&client), "s-0.ns-0:80"));

@@ -150,7 +150,9 @@ pub fn compile_after(before: Option<&Model>, resources: &Arc<Resources>, setting
     });
     let subjects = match standing {
         Some((before, [])) => Arc::clone(&before.subjects),
-        Some((before, replaced)) => Arc::new(part::replaced(&before.subjects, resources, replaced, &problems)),
+        Some((before, replaced)) => {
+            Arc::new(part::replaced(&before.subjects, resources, replaced, &problems, settings))
+        }
         None => Arc::new(part::subjects(&part::Compiled {
             resources,
             held: directions.held.as_ref(),

@@ -81,8 +81,9 @@ impl Directions {
     }
 
     /// Those of `before` with other routes for some Services: where all that changed are routes of which each has its
-    /// Services for itself, before and now, and nothing dangles in them. So a weight costs what one resource costs. The
-    /// result is that of [`Directions::new`]; None where that cannot be known from these resources alone.
+    /// Services for itself, before and now, and nothing dangles in them. So a weight, and a route that comes or goes, cost what
+    /// one resource costs. The result is that of [`Directions::new`]; None where that cannot be known from these resources
+    /// alone.
     fn replaced(before: &Model, resources: &Resources, settings: &Settings, catalog: &Catalog) -> Option<Self> {
         let (last, was) = (&before.directions, &before.resources);
         let is_said = before.settings == *settings
@@ -94,30 +95,30 @@ impl Directions {
         let (mut routes, mut problems) = (last.routes.clone(), Vec::new());
         let mut replaced = Vec::new();
         for key in routes_changed(was, resources) {
-            let lowered = match key.kind {
-                Kind::VirtualService => {
-                    let (all, new) = (&resources.virtual_services, resources.virtual_services.get(key)?);
-                    let is_like = is_like(was.virtual_services.get(key)?, new);
-                    if !is_like || last.dangling.contains_key(key) || all.get(&key.twin()).is_some() {
-                        return None;
-                    }
-                    let lowered = virtual_service::lower_one(new, all, catalog, settings, &mut problems)?;
-                    alias::routed(vec![lowered], catalog, settings, &mut problems)
-                }
-                _ => vec![gateway::lower_one(key, resources, catalog, &mut problems)?],
-            };
-            let [lowered] = &*lowered else { return None };
-            let predecessor = routes.predecessor(lowered).cloned()?;
-            if part::Distinctions::by(&predecessor) != part::Distinctions::by(lowered) {
+            if last.dangling.contains_key(key) || !last.stands_apart(key, was, resources) {
                 return None;
             }
-            let own = Routes::new(vec![Arc::clone(lowered)], &mut problems);
+            let new = match is_there(key, resources) {
+                true => Some(lower_one(key, resources, settings, catalog, &mut problems)?),
+                false => None,
+            };
+            let old = match (is_there(key, was), &new) {
+                (true, Some(new)) => Some(Arc::clone(routes.predecessor(new)?)),
+                (true, None) => Some(Arc::clone(routes.only(key)?)),
+                (false, Some(new)) if routes.has_room_for(new) => None,
+                (false, _) => return None,
+            };
+            let asks = |of: &Option<Arc<RouteResource>>| of.as_deref().map(part::Distinctions::by).unwrap_or_default();
+            if asks(&old) != asks(&new) {
+                return None;
+            }
+            let own = Routes::new(new.iter().cloned().collect(), &mut problems);
             let world = split::World { catalog, rules: &last.rules, settings };
             if !examine::examine(&own, world, &mut problems).is_empty() {
                 return None;
             }
-            routes.replace(&predecessor, own);
-            replaced.push(Arc::clone(lowered));
+            routes.replace(old.as_ref(), own);
+            replaced.extend(new.or(old));
         }
         let names: BTreeSet<String> = replaced.iter().map(|r| r.meta.key.to_string()).collect();
         problems.extend(last.problems.iter().filter(|p| !names.contains(&p.resource)).cloned());
@@ -132,14 +133,55 @@ impl Directions {
             replaced: Some(replaced),
         })
     }
+
+    /// Whether nothing else depends on which version of a route is there, or on whether it is there. That leaves who shares
+    /// its Services.
+    fn stands_apart(&self, key: &Key, was: &Resources, is: &Resources) -> bool {
+        let (was, is) = (&was.virtual_services, &is.virtual_services);
+        let delegates = |one: &VirtualService| one.spec.http.iter().any(|route| route.delegate.is_some());
+        let is_apart = match (was.get(key), is.get(key)) {
+            (Some(old), Some(new)) => {
+                let is_like = (&old.spec.hosts, &old.spec.export_to) == (&new.spec.hosts, &new.spec.export_to);
+                is_like && !delegates(old) && !delegates(new)
+            }
+            // Some root may delegate to it, or look for it.
+            (Some(one), None) | (None, Some(one)) => {
+                let has_roots = || self.routes.all.iter().any(|r| !r.delegates.is_empty());
+                !delegates(one) && self.dangling.is_empty() && !has_roots()
+            }
+            // Of the Gateway API.
+            (None, None) => true,
+        };
+        // What is said of both kinds of VirtualService is said of one name.
+        is_apart && was.get(&key.twin()).is_none() && is.get(&key.twin()).is_none()
+    }
 }
 
-/// Whether both name the same hosts for the same clients and are made of nothing else.
-fn is_like(old: &VirtualService, new: &VirtualService) -> bool {
-    let delegates = |one: &VirtualService| one.spec.http.iter().any(|route| route.delegate.is_some());
-    (&old.spec.hosts, &old.spec.export_to) == (&new.spec.hosts, &new.spec.export_to)
-        && !delegates(old)
-        && !delegates(new)
+fn is_there(key: &Key, resources: &Resources) -> bool {
+    match key.kind {
+        Kind::VirtualService => resources.virtual_services.get(key).is_some(),
+        Kind::HTTPRoute => resources.http_routes.get(key).is_some(),
+        Kind::GRPCRoute => resources.grpc_routes.get(key).is_some(),
+        Kind::TCPRoute => resources.tcp_routes.get(key).is_some(),
+        Kind::TLSRoute => resources.tls_routes.get(key).is_some(),
+        _ => false,
+    }
+}
+
+/// One route, where it becomes one.
+fn lower_one(
+    key: &Key,
+    resources: &Resources,
+    settings: &Settings,
+    catalog: &Catalog,
+    problems: &mut Vec<Problem>,
+) -> Option<Arc<RouteResource>> {
+    let all = &resources.virtual_services;
+    let Some(resource) = all.get(key) else { return gateway::lower_one(key, resources, catalog, problems) };
+    let lowered = virtual_service::lower_one(resource, all, catalog, settings, problems)?;
+    let lowered = alias::routed(vec![lowered], catalog, settings, problems);
+    let [lowered] = &*lowered else { return None };
+    Some(Arc::clone(lowered))
 }
 
 /// Keys of routes of any API that are new, changed or gone.

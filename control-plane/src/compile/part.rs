@@ -104,25 +104,24 @@ pub(super) fn subjects(compiled: &Compiled<'_>) -> Subjects {
     for problem in compiled.problems {
         by_text.entry(&problem.resource).or_default().push(problem);
     }
-    for (key, subject) in &mut all {
-        subject.hosts.sort();
-        subject.hosts.dedup();
+    let finished = |(key, subject): (Arc<Key>, Subject)| {
         let problems = by_text.get(&*key.to_string()).into_iter().flatten();
-        subject.problems = problems.map(|p| (*p).clone()).collect();
-        subject.version = version(subject);
-    }
-    all.into_iter().map(|(key, subject)| (key, Arc::new(subject))).collect()
+        (key, Arc::new(finished(subject, problems.map(|p| (*p).clone()).collect())))
+    };
+    all.into_iter().map(finished).collect()
 }
 
-/// As `before`, but for routes of which other versions are in force, for the same Services.
+/// As `before`, but for routes that came, went, or of which other versions are in force.
 pub(super) fn replaced(
     before: &Subjects,
     resources: &Resources,
     replaced: &[Arc<RouteResource>],
     problems: &[Problem],
+    settings: &Settings,
 ) -> Subjects {
     let mut all = before.clone();
-    for key in replaced.iter().map(|r| &r.meta.key) {
+    for route in replaced {
+        let key = &route.meta.key;
         let of_key = match key.kind {
             Kind::VirtualService => resources.virtual_services.get(key).map(|r| of(r)),
             Kind::HTTPRoute => resources.http_routes.get(key).map(|r| of_route(r)),
@@ -131,14 +130,25 @@ pub(super) fn replaced(
             Kind::TLSRoute => resources.tls_routes.get(key).map(|r| of_route(r)),
             _ => None,
         };
-        let (Some(subject), Some(new)) = (all.get_mut(key), of_key) else { continue };
+        let Some(mut new) = of_key else {
+            all.remove(key);
+            continue;
+        };
+        new.hosts = route.attachments.iter().map(|at| super::scope::full(&at.service, settings)).collect();
         let text = key.to_string();
         let problems = problems.iter().filter(|p| p.resource == text).cloned().collect();
-        let mut new = Subject { hosts: subject.hosts.clone(), problems, ..new };
-        new.version = version(&new);
-        *subject = Arc::new(new);
+        all.insert(Arc::new(key.clone()), Arc::new(finished(new, problems)));
     }
     all
+}
+
+/// With what is said of it.
+fn finished(mut subject: Subject, problems: Vec<Problem>) -> Subject {
+    subject.hosts.sort();
+    subject.hosts.dedup();
+    subject.problems = problems;
+    subject.version = version(&subject);
+    subject
 }
 
 fn put<'a, S: 'a>(

@@ -5,7 +5,7 @@
 
 use super::Name;
 use super::alias::OF_ALIAS;
-use super::lowered::{Attachment, ClientMatch, HttpRule, RouteResource, SniMatch, TcpRule, TlsRule};
+use super::lowered::{ClientMatch, HttpRule, RouteResource, SniMatch, TcpRule, TlsRule};
 use super::matching::{self, Viewer};
 use super::scope::{Attached, Scoped, is_exported};
 use crate::problem::{Problem, Severity};
@@ -22,7 +22,7 @@ const MOST_ROUTES: usize = 500;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Routes {
     by_service: BTreeMap<Arc<Name>, Arc<Scoped<RouteResource>>>,
-    /// Every resource, those that route nothing included.
+    /// Every resource by its key, those that route nothing included; where one names aliases it is here several times.
     pub(super) all: Vec<Arc<RouteResource>>,
 }
 
@@ -87,6 +87,7 @@ impl Routes {
                 by_service.entry(at.service.clone()).or_default().attach(&at.service, attached);
             }
         }
+        debug_assert!(all.is_sorted_by_key(|resource| &resource.meta.key), "as the index has them");
         let by_service = by_service.into_iter().map(|(name, scoped)| (Arc::new(name), Arc::new(scoped)));
         let routes = Self { by_service: by_service.collect(), all };
         routes.report_shadowed(problems);
@@ -96,15 +97,42 @@ impl Routes {
     /// What stands where `new` is to stand, if it is attached as that is and shares no Service with another resource.
     pub(super) fn predecessor(&self, new: &RouteResource) -> Option<&Arc<RouteResource>> {
         let found = &self.of(&new.attachments.first()?.service).next()?.resource;
-        let is_alone = |at: &Attachment| self.of(&at.service).all(|a| Arc::ptr_eq(&a.resource, found));
         let is_alike = found.meta.key == new.meta.key && found.attachments == new.attachments;
-        (is_alike && new.attachments.iter().all(is_alone)).then_some(found)
+        (is_alike && self.is_alone(found)).then_some(found)
     }
 
-    /// Puts the routes of `new` in place of `old`, their predecessor.
-    pub(super) fn replace(&mut self, old: &Arc<RouteResource>, new: Self) {
+    /// The one resource of this key, if it is attached and shares no Service with another one.
+    pub(super) fn only(&self, key: &Key) -> Option<&Arc<RouteResource>> {
+        let mut found = self.all[self.place(key)..].iter().take_while(|resource| resource.meta.key == *key);
+        let (one, None) = (found.next()?, found.next()) else { return None };
+        (!one.attachments.is_empty() && self.is_alone(one)).then_some(one)
+    }
+
+    /// Whether `new` is attached, and to Services that no resource routes.
+    pub(super) fn has_room_for(&self, new: &RouteResource) -> bool {
+        !new.attachments.is_empty() && new.attachments.iter().all(|at| self.of(&at.service).next().is_none())
+    }
+
+    /// Where in `all` the first resource of this key is, or would be.
+    fn place(&self, key: &Key) -> usize {
+        self.all.partition_point(|resource| resource.meta.key < *key)
+    }
+
+    fn is_alone(&self, resource: &Arc<RouteResource>) -> bool {
+        let mut others = resource.attachments.iter().flat_map(|at| self.of(&at.service));
+        others.all(|attached| Arc::ptr_eq(&attached.resource, resource))
+    }
+
+    /// Puts the routes of `new`, of one resource or none, in place of `old`: its predecessor, or one that goes.
+    pub(super) fn replace(&mut self, old: Option<&Arc<RouteResource>>, new: Self) {
+        if let Some(old) = old {
+            self.all.remove(self.place(&old.meta.key));
+            old.attachments.iter().for_each(|at| drop(self.by_service.remove(&at.service)));
+        }
+        for new in new.all {
+            self.all.insert(self.place(&new.meta.key), new);
+        }
         self.by_service.extend(new.by_service);
-        self.all.iter_mut().filter(|r| Arc::ptr_eq(r, old)).zip(new.all).for_each(|(at, new)| *at = new);
     }
 
     /// Every resource with the Services that it routes.

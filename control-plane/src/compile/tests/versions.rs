@@ -110,7 +110,11 @@ fn changes() -> impl Strategy<Value = (Vec<String>, Vec<Step>)> {
             |all: Vec<String>| prop_oneof![5 => Just(Vec::new()), 1 => prop::collection::vec(select(all), 1..2)];
         let new = (prop::collection::vec(select(versions.clone()), 1..3), rarely(names()));
         let new = new.prop_map(|(versions, names)| [versions, names].concat());
-        let gone = rarely([names(), versions.clone()].concat());
+        let gone = prop_oneof![
+            8 => Just(Vec::new()),
+            1 => prop::collection::vec(select(names()), 1..2),
+            3 => prop::collection::vec(select(versions.clone()), 1..3),
+        ];
         let other = prop_oneof![9 => Just(Vec::new()), 1 => subsequence(comes_and_goes(), 0..2)];
         let first = prop::collection::vec(select(versions), 0..4);
         (first, prop::collection::vec((new, gone, other), 1..10))
@@ -131,14 +135,24 @@ proptest! {
 
 /// Whether only the routes of what changed were made anew, when `last` came after `before`, one after the other.
 fn is_replaced(before: &[String], last: &str) -> bool {
+    is_replaced_by(before, |index| incremental::put(index, last))
+}
+
+/// Likewise, when `last` goes.
+fn is_taken_out(before: &[String], last: &str) -> bool {
+    is_replaced_by(before, |index| incremental::take(index, last))
+}
+
+fn is_replaced_by(before: &[String], change: impl FnOnce(&mut Resources)) -> bool {
     let mut index = Resources::default();
     world().iter().for_each(|text| incremental::put(&mut index, text));
     let mut model = compile(&Arc::new(index.clone()), &Settings::default());
-    for text in before.iter().map(String::as_str).chain([last]) {
+    for text in before {
         incremental::put(&mut index, text);
         model = compile_after(Some(&model), &Arc::new(index.clone()), &Settings::default());
     }
-    model.directions.replaced.is_some()
+    change(&mut index);
+    compile_after(Some(&model), &Arc::new(index), &Settings::default()).directions.replaced.is_some()
 }
 
 #[test]
@@ -153,6 +167,9 @@ fn a_weight_costs_its_own_resource_where_that_has_its_services_for_itself() {
     assert!(is_replaced(&with(http(BACKENDS[0])), &(http(BACKENDS[1]) + &of("of-a", "a", OTHER_WEIGHTS))));
     assert!(is_replaced(&with(of("bad", "nosuch", WEIGHTS)), &of("of-a", "a", OTHER_WEIGHTS)), "another dangles");
     assert!(is_replaced(&with(of("of-a2", "b", WEIGHTS)), &of("of-a", "a", ROUTES[3])), "its problems are its own");
+    assert!(is_replaced(&before, &of("new", "b", WEIGHTS)), "it comes");
+    assert!(is_replaced(&before, &http(BACKENDS[0])), "it comes");
+    let aside = virtual_service("prod", "of-b", "hosts: [b.prod]\ngateways: [g]", WEIGHTS);
     for (why, before, last) in [
         ("another is held at its last good version", with(of("of-h", "h", ROUTES[7])), of("of-a", "a", OTHER_WEIGHTS)),
         ("a subset is kept that no rule defines any more", with(no_subsets), of("of-h", "h", ROUTES[2])),
@@ -166,7 +183,11 @@ fn a_weight_costs_its_own_resource_where_that_has_its_services_for_itself() {
             with(of("waits", "later", WEIGHTS)),
             of("of-a", "a", OTHER_WEIGHTS) + &service("prod", "later", "ports: [{port: 80}]"),
         ),
-        ("it is new", before.to_vec(), of("new", "b", WEIGHTS)),
+        ("another routes its Service", before.to_vec(), of("new", "a", WEIGHTS)),
+        ("it is new and dangles", before.to_vec(), of("new", "b", ROUTES[7])),
+        ("it is new and tells clients apart", before.to_vec(), of("new", "b", ROUTES[4])),
+        ("it is new and another may look for it", vec![of("root", "b", ROUTES[10])], of("new", "a", WEIGHTS)),
+        ("it was passed over", with(aside), of("of-b", "b", WEIGHTS)),
         ("it names another host", before.to_vec(), of("of-a", "b", WEIGHTS)),
         ("another routes the same Service", with(of("of-a2", "a", ROUTES[2])), of("of-a", "a", OTHER_WEIGHTS)),
         ("it dangles", before.to_vec(), of("of-a", "a", ROUTES[7])),
@@ -175,6 +196,25 @@ fn a_weight_costs_its_own_resource_where_that_has_its_services_for_itself() {
         ("it delegates", before.to_vec(), of("of-a", "a", ROUTES[9])),
     ] {
         assert!(!is_replaced(&before, &last), "{why}");
+    }
+}
+
+#[test]
+fn a_route_that_goes_costs_its_own_resource_where_it_had_its_services_for_itself() {
+    let of = |name: &str, hosts: &str, http: &str| virtual_service("prod", name, &format!("hosts: [{hosts}]"), http);
+    let before = [of("of-a", "a", WEIGHTS), of("of-h", "h", ROUTES[11]), http_route("http", BACKENDS[0])];
+    let with = |more: String| [&before[..], &[more]].concat();
+    assert!(is_taken_out(&before, &before[0]));
+    assert!(is_taken_out(&before, &before[2]));
+    for (why, before, last) in [
+        ("another routes its Service", with(of("of-a2", "a", ROUTES[2])), &before[0]),
+        ("another would be held at its last good version", with(of("of-h", "h", ROUTES[7])), &before[0]),
+        ("another may look for it", vec![before[0].clone(), of("root", "b", ROUTES[10])], &before[0]),
+        ("clients are told apart", vec![of("of-a", "a", ROUTES[4])], &before[0]),
+        ("it dangled", vec![of("of-a", "a", ROUTES[7])], &before[0]),
+        ("it routed nothing", with(of("none", "nosuch", WEIGHTS)), &of("none", "nosuch", WEIGHTS)),
+    ] {
+        assert!(!is_taken_out(&before, last), "{why}");
     }
 }
 
