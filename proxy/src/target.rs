@@ -4,12 +4,13 @@
 //! began with.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use causeway_mesh::config::{Backend, Destination};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::clock;
 use crate::discovery::{Discovery, Snapshot, Unresolved};
@@ -61,13 +62,23 @@ pub struct Targets {
     targets: RwLock<HashMap<Box<str>, Arc<Target>>>,
     /// Shared by all targets that name the same backend, and dropped with the last of them.
     backends: Mutex<HashMap<Arc<str>, Weak<BackendState>>>,
+    /// Told when a newer configuration is in use.
+    changed: Notify,
 }
 
 impl Targets {
     /// Targets fed by `discovery`. [`Targets::follow`] must run beside.
     pub fn new(discovery: Discovery, own: Own, metrics: Arc<Metrics>) -> Arc<Self> {
         let snapshot = discovery.snapshot();
-        Arc::new(Self { own, metrics, discovery, snapshot, targets: RwLock::default(), backends: Mutex::default() })
+        Arc::new(Self {
+            own,
+            metrics,
+            discovery,
+            snapshot,
+            targets: RwLock::default(),
+            backends: Mutex::default(),
+            changed: Notify::new(),
+        })
     }
 
     /// Where the configuration comes from.
@@ -104,6 +115,21 @@ impl Targets {
         let held = self.targets.read().unwrap_or_else(PoisonError::into_inner).get(text).map(Arc::clone);
         // While names are asked for the first time, whoever comes waits in `resolve`.
         held.filter(|target| target.backends.iter().all(|b| b.asked.get().is_none_or(|asked| *asked.borrow())))
+    }
+
+    /// Waits for a target of `text` with another configuration than `last`.
+    pub async fn newer(&self, text: &str, last: &Arc<Destination>) -> Arc<Target> {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            if let Some(held) = self.held(text)
+                && !Arc::ptr_eq(&held.destination, last)
+            {
+                return held;
+            }
+            changed.await;
+        }
     }
 
     /// Marks `text` as used, so that its subscription does not expire.
@@ -204,5 +230,6 @@ impl Targets {
                 }
             }
         }
+        self.changed.notify_waiters();
     }
 }

@@ -139,6 +139,65 @@ fn the_successor_of_the_only_endpoint_is_waited_for() {
     assert!(report["apps"]["server-0"].as_u64() > Some(0) && report["apps"]["server-1"].as_u64() > Some(0), "{report}");
 }
 
+/// All of `shop` to one of two Services.
+fn all_to(name: &str) -> String {
+    let rest = if name == "stable" { "canary" } else { "stable" };
+    format!(
+        "apiVersion: causeway.dev/v1alpha1\nkind: VirtualService\nmetadata: {{name: shop, namespace: prod}}\nspec:\n  \
+         hosts: [shop]\n  http:\n  - route: [{{destination: {{host: {name}}}, weight: 100}}, {{destination: {{host: {rest}}}, \
+         weight: 0}}]\n"
+    )
+}
+
+#[test]
+fn what_the_last_canary_did_not_see_goes_where_the_route_leads_by_then() {
+    if !needs() {
+        return;
+    }
+    let mesh = Mesh::start(Settings::default());
+    mesh.service("prod", "shop", PORTS, &[("app", "stable")]);
+    mesh.service("prod", "stable", PORTS, &[("app", "stable")]);
+    mesh.service("prod", "canary", PORTS, &[("app", "canary")]);
+    let serve = |name: &str| {
+        let mut pod = mesh.pod(PodSpec::new("prod", name).account(name).label("app", name));
+        pod.app(&["http", "--name", name, "--listen", "[::]:8080", "--delay-ms", "50"]);
+        pod.ready()
+    };
+    let (_stable, mut canary) = (serve("stable"), serve("canary"));
+    mesh.write("shop.yaml", &all_to("canary"));
+    let client = mesh.pod(PodSpec::new("dev", "client")).ready();
+    until("the canary answers", Duration::from_secs(20), || {
+        let reply = client.curl(&["http://shop.prod/"]);
+        if reply.header("x-app") == "canary" { Ok(()) } else { Err(format!("{reply:?}")) }
+    });
+    let stop = mesh.path("scratch/stop").display().to_string();
+    let load = ["load", "--url", "http://shop.prod/", "--stop-file", &stop, "--pause-ms", "5", "--concurrency", "4"];
+    let mut load = client.background("load", &load);
+    until("the load is under way", Duration::from_secs(20), || {
+        let answered = canary.proxy().log().matches("\"status\":200").count();
+        if answered > 8 { Ok(()) } else { Err(format!("{answered} requests were answered")) }
+    });
+    // A first change, after which the directory is looked at more often.
+    let other = mesh.service("prod", "other", PORTS, &[("app", "other")]);
+    let other = format!("http://{}/", other.ip);
+    until("the other Service is known", Duration::from_secs(20), || {
+        let reply = client.curl(&[&other]);
+        if reply.code() == "no_endpoints" { Ok(()) } else { Err(format!("{reply:?}")) }
+    });
+    // As when a release is taken back: the canary is scaled down in the moment in which its share is taken from it.
+    canary.stop_apps();
+    mesh.write("shop.yaml", &all_to("stable"));
+    until("the other one answers", Duration::from_secs(20), || {
+        let reply = client.curl(&["http://shop.prod/"]);
+        if reply.header("x-app") == "stable" { Ok(()) } else { Err(format!("{reply:?}")) }
+    });
+    std::fs::write(&stop, "").unwrap();
+    load.wait(Duration::from_secs(30));
+    let report: serde_json::Value = serde_json::from_str(&load.log()).unwrap();
+    assert_eq!(report["failed"], 0, "{report}");
+    assert!(report["apps"]["canary"].as_u64() > Some(0) && report["apps"]["stable"].as_u64() > Some(0), "{report}");
+}
+
 #[test]
 fn a_proxy_to_which_nothing_is_redirected_is_not_ready_and_says_why() {
     if !needs() {

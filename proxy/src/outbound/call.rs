@@ -1,7 +1,8 @@
 //! One request to one backend: a try at an endpoint, and others where the first came to nothing: elsewhere where no
 //! application has seen it, and as often as its route says.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use causeway_mesh::config::action::Retry;
@@ -20,7 +21,7 @@ use crate::body::copied::Source;
 use crate::body::{Body, Payload, Received};
 use crate::clock;
 use crate::connect;
-use crate::endpoint::{BackendState, EndpointState, Retrying};
+use crate::endpoint::{BackendState, EndpointState, Entered, Retrying};
 use crate::guarded::Verdict;
 use crate::headers;
 use crate::metrics::Exchange;
@@ -38,6 +39,8 @@ pub struct Call<'c> {
     pub backend: Option<Arc<BackendState>>,
     /// As the client named it, or as its route does.
     pub authority: &'c str,
+    /// The host that it was routed by; None where its head is not as it came, so that it cannot be routed again.
+    pub host: Option<&'c str>,
     /// The client speaks HTTP/2.
     pub is_http2: bool,
     /// When to try again.
@@ -54,11 +57,23 @@ enum Next {
     /// connection that was only closing.
     Elsewhere,
     /// The same, once an endpoint takes the place of the last one, which has served and is gone: its pod has just ended, and
-    /// the configuration that names its successor is on its way.
+    /// the configuration that names its successor, or leads elsewhere, is on its way.
     Awaited,
     /// What the route says.
     AsRuled,
 }
+
+/// What came while the successor of the last endpoint was awaited.
+enum Came {
+    /// An endpoint.
+    Endpoint,
+    /// Another backend, by a newer configuration, and the request's hash there.
+    Backend(Arc<BackendState>, Option<u64>),
+    Nothing,
+}
+
+/// Where a request goes in place of its first backend.
+type Elsewhere = OnceLock<(Arc<BackendState>, Entered)>;
 
 /// How long is waited for the successor of the last endpoint.
 const REPLACED: Duration = Duration::from_secs(1);
@@ -111,11 +126,14 @@ impl Call<'_> {
             return Ok(answer(self.outbound, response, account, |exchange| exchange));
         };
         let entered = backend.enter()?;
-        let got = self.exchange(backend, request, &mut account.flag).await?;
+        let elsewhere = Elsewhere::new();
+        let got = self.exchange(backend, &elsewhere, request, &mut account.flag).await?;
+        let elsewhere = elsewhere.into_inner();
+        let (backend, entered) = elsewhere.map_or((Cow::Borrowed(backend), entered), |(b, e)| (Cow::Owned(b), e));
         if let Some(line) = &mut account.line {
             line.upstream = format!("{} {}", backend.backend.name, got.state.address());
         }
-        let series = series(self.outbound, self.target, backend, &got.state);
+        let series = series(self.outbound, self.target, &backend, &got.state);
         Ok(answer(self.outbound, got.response, account, |exchange| {
             exchange.of(series).with_lease(got.lease).within(entered)
         }))
@@ -128,25 +146,27 @@ impl Call<'_> {
     pub async fn send_copy(self, request: Request<Payload>) -> Result<Got, Refusal> {
         let backend = self.backend.as_ref().ok_or_else(|| Refusal::new(Reject::NoEndpoints, self.authority))?;
         let _entered = backend.enter()?;
-        self.exchange(backend, request, &mut "-").await
+        self.exchange(backend, &Elsewhere::new(), request, &mut "-").await
     }
 
     fn late(&self) -> Refusal {
         Refusal::new(Reject::UpstreamTimeout, &*self.target.destination.canonical)
     }
 
-    /// Tries until there is a response, or no other try is allowed. `flag` is set where the route's tries are used up.
-    async fn exchange(
+    /// Tries until there is a response, or no other try is allowed. `flag` is set where the route's tries are used up,
+    /// `elsewhere` where its backend has nobody left and the configuration that has come by then leads to another.
+    async fn exchange<'b>(
         &self,
-        backend: &Arc<BackendState>,
+        mut backend: &'b Arc<BackendState>,
+        elsewhere: &'b Elsewhere,
         request: Request<Payload>,
         flag: &mut &'static str,
     ) -> Result<Got, Refusal> {
         let rule = self.retry.filter(|rule| rule.attempts > 0 && !again::is_retry(request.headers()));
         let (mut request, again) = Again::prepare(request);
-        let mut tries = Tries::default();
+        let (mut tries, mut hash) = (Tries::default(), self.hash);
         loop {
-            let Some(state) = tries.next(backend, self.hash) else {
+            let Some(state) = tries.next(backend, hash) else {
                 let none = || Refusal::new(Reject::NoEndpoints, &*backend.backend.name);
                 return Err(tries.last.take().unwrap_or_else(none));
             };
@@ -154,12 +174,23 @@ impl Call<'_> {
             let tried = self.attempt(backend, &state, &mut request, self.try_until()).await;
             tries.budget = None;
             let outcome = outcome(&tried);
-            let is_free = match tries.note(backend, state, &tried, &outcome) {
-                Next::Elsewhere => true,
-                Next::Awaited => Box::pin(backend.is_replaced(&tries.tried, self.patience())).await,
-                Next::AsRuled => false,
-            };
-            let is_unsent = tried.as_ref().is_err_and(|failed| failed.is_unsent);
+            let next = tries.note(backend, state, &tried, &outcome);
+            let mut is_unsent = tried.as_ref().is_err_and(|failed| failed.is_unsent);
+            let mut is_free = matches!(next, Next::Elsewhere);
+            if matches!(next, Next::Awaited)
+                && (Anew { request: &mut request, again: &again, is_unsent }).make().is_some()
+            {
+                is_unsent = true; // it is in its place again
+                match Box::pin(self.awaited(backend, &tries.tried, &mut request)).await {
+                    Came::Endpoint => is_free = true,
+                    Came::Backend(other, of_other) if elsewhere.get().is_none() => {
+                        let entered = other.enter()?;
+                        backend = &elsewhere.get_or_init(|| (other, entered)).0;
+                        (tries.tried, hash, is_free) = (Vec::new(), of_other, true);
+                    }
+                    Came::Backend(..) | Came::Nothing => {}
+                }
+            }
             let anew = Anew { request: &mut request, again: &again, is_unsent };
             let goes_on = if is_free {
                 anew.make().is_some()
@@ -172,6 +203,37 @@ impl Call<'_> {
                 (true, tried) => tries.last = tried.err().map(|failed| failed.refusal),
                 (false, Ok(got)) => return Ok(got),
                 (false, Err(failed)) => return Err(failed.refusal),
+            }
+        }
+    }
+
+    /// Waits for the successor of the last endpoint, or for a configuration that leads the request, which is in its place,
+    /// elsewhere.
+    async fn awaited(
+        &self,
+        backend: &Arc<BackendState>,
+        tried: &[Arc<EndpointState>],
+        request: &mut Request<Payload>,
+    ) -> Came {
+        let newer = async {
+            let Some(host) = self.host else { return std::future::pending().await };
+            let mut last = Cow::Borrowed(&self.target.destination);
+            loop {
+                let target = self.outbound.targets.newer(&self.target.text, &last).await;
+                let (parts, body) = std::mem::replace(request, Request::new(Payload::Empty)).into_parts();
+                let found = super::http::once_more(self.outbound, &target, host, &parts);
+                *request = Request::from_parts(parts, body);
+                match found.filter(|(other, _)| !Arc::ptr_eq(other, backend)) {
+                    Some((other, hash)) => return Came::Backend(other, hash),
+                    None => last = Cow::Owned(Arc::clone(&target.destination)),
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            came = newer => came,
+            is_replaced = backend.is_replaced(tried, self.patience()) => {
+                if is_replaced { Came::Endpoint } else { Came::Nothing }
             }
         }
     }

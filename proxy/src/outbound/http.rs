@@ -23,6 +23,7 @@ use crate::access_log::Line;
 use crate::body::copied::Source;
 use crate::body::{Body, Payload, Received};
 use crate::clock;
+use crate::endpoint::BackendState;
 use crate::guarded::{STAND_IN_METHOD, Verdict};
 use crate::headers::{self, View};
 use crate::metrics::Exchange;
@@ -208,7 +209,8 @@ async fn route_request(
         _ => Source::from(body),
     };
     let retry = chosen.selected.and_then(|selected| selected.route.retry.as_deref());
-    let call = Call { outbound, target: &target, backend, authority, is_http2, retry, hash: hashed.value, until };
+    let host = chosen.leaves_heads().then_some(&*parsed.host);
+    let call = Call { outbound, target: &target, backend, authority, host, is_http2, retry, hash: hashed.value, until };
     if upgrade.is_some() {
         let verdict = verdict.ok_or_else(|| Refusal::new(Reject::UpgradeRefused, "http/2"))?;
         return Box::pin(call.switch(parts, body, verdict, account)).await;
@@ -247,6 +249,14 @@ struct Chosen<'t> {
     split: Option<&'t Split>,
     /// None: heads stay as they are.
     prepared: Option<&'t Arc<Prepared>>,
+}
+
+impl Chosen<'_> {
+    /// Whether a head goes on as it came, wherever it goes.
+    fn leaves_heads(&self) -> bool {
+        let has_filters = self.selected.is_some_and(|selected| selected.route.filters.is_some());
+        !has_filters && self.prepared.is_none_or(|prepared| prepared.is_plain)
+    }
 }
 
 /// The route that wins and its split.
@@ -293,6 +303,21 @@ fn pick(
         }
     }
     Ok(picked)
+}
+
+/// Where a request goes by `target`, a newer configuration than it came by, with its hash there. None where that changes
+/// heads or does anything else on the way, since its head has been made for another backend.
+pub fn once_more(
+    outbound: &Outbound,
+    target: &Target,
+    host: &str,
+    parts: &Parts,
+) -> Option<(Arc<BackendState>, Option<u64>)> {
+    let chosen = choose_route(target, &View { parts, host, path: parts.uri.path() }).ok()?;
+    let split = chosen.split.filter(|_| chosen.leaves_heads())?;
+    let picked = dial::pick(target, split, key(outbound, split, parts).as_deref()).ok()?;
+    let backend = dial::backend(target, picked).ok()?;
+    Some((Arc::clone(backend), hash::of(&outbound.own, &backend.backend, parts).value))
 }
 
 /// The value of a sticky split's key; None: not sticky, or the request has no such value and is drawn at random.

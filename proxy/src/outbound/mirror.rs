@@ -94,8 +94,9 @@ async fn send(
     authority: &str,
     is_http2: bool,
 ) {
+    let backend = Some(backend);
     let call =
-        Call { outbound, target, backend: Some(backend), authority, is_http2, retry: None, hash: None, until: None };
+        Call { outbound, target, backend, authority, host: None, is_http2, retry: None, hash: None, until: None };
     match call.send_copy(request).await {
         Ok(Got { response, lease, cause, .. }) => {
             // With a cause it is the endpoint's proxy that answers, in place of its application.

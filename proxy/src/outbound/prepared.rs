@@ -27,6 +27,8 @@ pub struct Prepared {
     pub shares: Box<[Share]>,
     /// By which a version follows a chain of calls.
     pub version: Option<HeaderName>,
+    /// Heads stay as they are after all, wherever in the split a request goes.
+    pub is_plain: bool,
 }
 
 /// One share of a route's split.
@@ -55,12 +57,10 @@ fn prepare(route: &Route) -> Option<Prepared> {
     let version = split.and_then(|split| split.version_header()).and_then(|name| name.parse().ok());
     let is_needed =
         !filters.request.is_empty() || !filters.response.is_empty() || !shares.is_empty() || version.is_some();
-    is_needed.then(|| Prepared {
-        request: Changes::new(&filters.request),
-        response: Changes::new(&filters.response),
-        shares,
-        version,
-    })
+    let (request, response) = (Changes::new(&filters.request), Changes::new(&filters.response));
+    let leaves = |share: &Share| share.request.is_empty() && share.response.is_empty();
+    let is_plain = version.is_none() && request.is_empty() && response.is_empty() && shares.iter().all(leaves);
+    is_needed.then_some(Prepared { request, response, shares, version, is_plain })
 }
 
 fn share(traits: &Traits) -> Share {
@@ -79,6 +79,10 @@ impl Changes {
         };
         let remove = changes.remove.iter().filter_map(|name| name.parse().ok()).collect();
         Self { remove, set: pairs(&changes.set), add: pairs(&changes.add) }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
     }
 
     /// Removes, then sets, then adds.
