@@ -9,7 +9,7 @@ use std::time::Duration;
 use causeway_tests::capability::{Need, has};
 use causeway_tests::process::run;
 use causeway_tests::yaml::{self, Port};
-use causeway_tests::{Mesh, Pod, PodSpec, Settings, until};
+use causeway_tests::{Mesh, Pod, PodSpec, Process, Settings, until};
 
 const PORTS: &[Port<'_>] = &[Port { name: "http", port: 80, target: 8080 }];
 
@@ -89,6 +89,39 @@ fn requests_that_wait_for_one_connection_fail_over_together() {
     });
 }
 
+/// A load that goes on until [`finish`], once `server` has answered more than `answers` of its requests.
+fn load_on(mesh: &Mesh, client: &Pod, server: &mut Pod, url: &str, concurrency: &str, answers: usize) -> Process {
+    let stop = stop_file(mesh);
+    let load = ["load", "--url", url, "--stop-file", &stop, "--pause-ms", "5", "--concurrency", concurrency];
+    let load = client.background("load", &load);
+    until("the load is under way", Duration::from_secs(20), || {
+        let answered = server.proxy().log().matches("\"status\":200").count();
+        if answered > answers { Ok(()) } else { Err(format!("{answered} requests were answered")) }
+    });
+    load
+}
+
+fn stop_file(mesh: &Mesh) -> String {
+    mesh.path("scratch/stop").display().to_string()
+}
+
+/// Ends a load; what it says.
+fn finish(mesh: &Mesh, mut load: Process) -> serde_json::Value {
+    std::fs::write(stop_file(mesh), "").unwrap();
+    load.wait(Duration::from_secs(30));
+    serde_json::from_str(&load.log()).unwrap()
+}
+
+/// A first change, after which the directory is looked at more often.
+fn change_something(mesh: &Mesh, client: &Pod) {
+    let other = mesh.service("prod", "other", PORTS, &[("app", "other")]);
+    let other = format!("http://{}/", other.ip);
+    until("the other Service is known", Duration::from_secs(20), || {
+        let reply = client.curl(&[&other]);
+        if reply.code() == "no_endpoints" { Ok(()) } else { Err(format!("{reply:?}")) }
+    });
+}
+
 #[test]
 fn the_successor_of_the_only_endpoint_is_waited_for() {
     if !needs() {
@@ -109,20 +142,8 @@ fn the_successor_of_the_only_endpoint_is_waited_for() {
         if reply.status == 200 { Ok(()) } else { Err(format!("{reply:?}")) }
     });
 
-    let stop = mesh.path("scratch/stop").display().to_string();
-    let mut load =
-        client.background("load", &["load", "--url", "http://server.prod/", "--stop-file", &stop, "--pause-ms", "5"]);
-    until("the load is under way", Duration::from_secs(20), || {
-        let answered = old.proxy().log().matches("\"status\":200").count();
-        if answered > 2 { Ok(()) } else { Err(format!("{answered} requests were answered")) }
-    });
-    // A first change, after which the directory is looked at more often.
-    let other = mesh.service("prod", "other", PORTS, &[("app", "other")]);
-    let other = format!("http://{}/", other.ip);
-    until("the other Service is known", Duration::from_secs(20), || {
-        let reply = client.curl(&[&other]);
-        if reply.code() == "no_endpoints" { Ok(()) } else { Err(format!("{reply:?}")) }
-    });
+    let load = load_on(&mesh, &client, &mut old, "http://server.prod/", "1", 2);
+    change_something(&mesh, &client);
     // As in a rollout of one replica: the application ends, and what names its successor is on its way.
     old.stop_apps();
     let selector = [("app".to_owned(), "successor".to_owned())];
@@ -132,9 +153,7 @@ fn the_successor_of_the_only_endpoint_is_waited_for() {
         let reply = client.curl(&["http://server.prod/"]);
         if reply.status == 200 { Ok(()) } else { Err(format!("{reply:?}")) }
     });
-    std::fs::write(&stop, "").unwrap();
-    load.wait(Duration::from_secs(30));
-    let report: serde_json::Value = serde_json::from_str(&load.log()).unwrap();
+    let report = finish(&mesh, load);
     assert_eq!(report["failed"], 0, "{report}");
     assert!(report["apps"]["server-0"].as_u64() > Some(0) && report["apps"]["server-1"].as_u64() > Some(0), "{report}");
 }
@@ -170,20 +189,8 @@ fn what_the_last_canary_did_not_see_goes_where_the_route_leads_by_then() {
         let reply = client.curl(&["http://shop.prod/"]);
         if reply.header("x-app") == "canary" { Ok(()) } else { Err(format!("{reply:?}")) }
     });
-    let stop = mesh.path("scratch/stop").display().to_string();
-    let load = ["load", "--url", "http://shop.prod/", "--stop-file", &stop, "--pause-ms", "5", "--concurrency", "4"];
-    let mut load = client.background("load", &load);
-    until("the load is under way", Duration::from_secs(20), || {
-        let answered = canary.proxy().log().matches("\"status\":200").count();
-        if answered > 8 { Ok(()) } else { Err(format!("{answered} requests were answered")) }
-    });
-    // A first change, after which the directory is looked at more often.
-    let other = mesh.service("prod", "other", PORTS, &[("app", "other")]);
-    let other = format!("http://{}/", other.ip);
-    until("the other Service is known", Duration::from_secs(20), || {
-        let reply = client.curl(&[&other]);
-        if reply.code() == "no_endpoints" { Ok(()) } else { Err(format!("{reply:?}")) }
-    });
+    let load = load_on(&mesh, &client, &mut canary, "http://shop.prod/", "4", 8);
+    change_something(&mesh, &client);
     // As when a release is taken back: the canary is scaled down in the moment in which its share is taken from it.
     canary.stop_apps();
     mesh.write("shop.yaml", &all_to("stable"));
@@ -191,9 +198,7 @@ fn what_the_last_canary_did_not_see_goes_where_the_route_leads_by_then() {
         let reply = client.curl(&["http://shop.prod/"]);
         if reply.header("x-app") == "stable" { Ok(()) } else { Err(format!("{reply:?}")) }
     });
-    std::fs::write(&stop, "").unwrap();
-    load.wait(Duration::from_secs(30));
-    let report: serde_json::Value = serde_json::from_str(&load.log()).unwrap();
+    let report = finish(&mesh, load);
     assert_eq!(report["failed"], 0, "{report}");
     assert!(report["apps"]["canary"].as_u64() > Some(0) && report["apps"]["stable"].as_u64() > Some(0), "{report}");
 }

@@ -39,16 +39,21 @@ impl Field {
         let mut field = Self { pod, other, _listeners: Vec::new(), _node: node, directory };
         for (number, namespace) in [&field.pod, &field.other].into_iter().enumerate() {
             for port in [8080_u16, 9090, 15000, 15001, 15006, 15020] {
-                let mut command = namespace.command(binary("causeway-test-app"));
-                let name = port.to_string();
-                command.args(["tcp-greet", "--listen", &format!("[::]:{port}"), "--name", &name]);
-                let log = field.directory.path().join(format!("{number}-{port}.log"));
-                let listener = Process::start(&name, &mut command, &log);
-                listener.wait_for_log("listening", Duration::from_secs(20));
+                let listener = field.listener(namespace, "tcp-greet", port, &format!("{number}-{port}"));
                 field._listeners.push(listener);
             }
         }
         Some(field)
+    }
+
+    /// What serves a port of a namespace; its greeting is the port. `log` is the name of its log.
+    fn listener(&self, of: &Namespace, behaviour: &str, port: u16, log: &str) -> Process {
+        let (mut command, name) = (of.command(binary("causeway-test-app")), port.to_string());
+        command.args([behaviour, "--listen", &format!("[::]:{port}"), "--name", &name]);
+        let log = self.directory.path().join(format!("{log}.log"));
+        let listener = Process::start(&name, &mut command, &log);
+        listener.wait_for_log("listening", Duration::from_secs(20));
+        listener
     }
 
     /// Runs `causeway-proxy redirect` in the pod.
@@ -265,14 +270,7 @@ fn what_was_open_before_the_rules_and_is_remembered_goes_on() {
     let Some(field) = Field::new() else { return };
     nft(&field.pod, REMEMBERS);
     let target = format!("{}:9091", field.other.ip);
-    let serve = |of: &Namespace, name: &str| {
-        let mut command = of.command(binary("causeway-test-app"));
-        command.args(["tcp-push", "--listen", "[::]:9091", "--name", name]);
-        let log = field.directory.path().join(format!("{name}.log"));
-        let server = Process::start(name, &mut command, &log);
-        server.wait_for_log("listening", Duration::from_secs(20));
-        server
-    };
+    let serve = |of: &Namespace, log: &str| field.listener(of, "tcp-push", 9091, log);
     let _servers = [serve(&field.other, "away"), serve(&field.pod, "here")];
     let back = format!("{}:9091", field.pod.ip);
     let clients = [(&field.pod, &target), (&field.other, &back)].map(|(of, target)| {

@@ -210,8 +210,8 @@ impl BackendState {
     }
 
     /// Takes over `endpoints`; those that stay keep their load and connections, and so do those that come back in time,
-    /// where they need not start slowly. An endpoint that `is_self` is our own
-    /// application: nothing redirects what we send there, so it is spoken to as it is.
+    /// where they need not start slowly. An endpoint that `is_self` is our own application: nothing redirects what we send
+    /// there, so it is spoken to as it is.
     pub fn update(&self, endpoints: &Arc<[Endpoint]>, is_self: impl Fn(IpAddr) -> bool) {
         let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
         if source.as_ref().is_some_and(|s| Arc::ptr_eq(s, endpoints)) {

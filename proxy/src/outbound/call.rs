@@ -221,7 +221,7 @@ impl Call<'_> {
             loop {
                 let target = self.outbound.targets.newer(&self.target.text, &last).await;
                 let (parts, body) = std::mem::replace(request, Request::new(Payload::Empty)).into_parts();
-                let found = super::http::once_more(self.outbound, &target, host, &parts);
+                let found = super::http::routed_again(self.outbound, &target, host, &parts);
                 *request = Request::from_parts(parts, body);
                 match found.filter(|(other, _)| !Arc::ptr_eq(other, backend)) {
                     Some((other, hash)) => return Came::Backend(other, hash),

@@ -307,7 +307,7 @@ fn pick(
 
 /// Where a request goes by `target`, a newer configuration than it came by, with its hash there. None where that changes
 /// heads or does anything else on the way, since its head has been made for another backend.
-pub fn once_more(
+pub fn routed_again(
     outbound: &Outbound,
     target: &Target,
     host: &str,
