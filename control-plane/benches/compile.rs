@@ -1,5 +1,5 @@
-//! What compiling a cluster costs: everything once, one weight changed, one route that comes or goes, and the answer to one
-//! proxy.
+//! What compiling a cluster costs: everything once, one weight or one rule changed, one route that comes or goes, and the
+//! answer to one proxy.
 //!
 //! `cargo bench -p causeway-control-plane`; CI compiles it and runs nothing.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark that cannot be built must stop")]
@@ -80,6 +80,20 @@ fn weighed(before: &Resources, weight: u32) -> Arc<Resources> {
     Arc::new(after)
 }
 
+/// The same resources, but the DestinationRule of the first Service, which has a subset more.
+fn ruled(before: &Resources) -> Arc<Resources> {
+    let mut after = before.clone();
+    for rule in cluster(1, 90).destination_rules.values() {
+        let mut rule = (**rule).clone();
+        let mut subset = rule.spec.subsets[1].clone();
+        subset.name = "v3".to_owned();
+        rule.spec.subsets.push(subset);
+        let resource = Resource::DestinationRule(Arc::new(rule));
+        after.apply(Event::Upsert { resource, problems: Vec::new() });
+    }
+    Arc::new(after)
+}
+
 /// The same resources without the VirtualService of the first Service.
 fn without(before: &Resources) -> Arc<Resources> {
     let mut after = before.clone();
@@ -101,6 +115,10 @@ fn clusters(criterion: &mut Criterion) {
         });
         group.bench_function(BenchmarkId::new("one weight", services), |bencher| {
             bencher.iter(|| compile_after(Some(&model), black_box(&after), &settings));
+        });
+        let ruled = ruled(&before);
+        group.bench_function(BenchmarkId::new("one rule", services), |bencher| {
+            bencher.iter(|| compile_after(Some(&model), black_box(&ruled), &settings));
         });
         let less = without(&before);
         let smaller: Model = compile(&less, &settings);

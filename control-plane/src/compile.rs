@@ -145,14 +145,12 @@ pub fn compile_after(before: Option<&Model>, resources: &Arc<Resources>, setting
     problems.dedup();
     let standing = before.and_then(|before| {
         let is_same = Arc::ptr_eq(&before.directions, &directions);
-        let replaced = if is_same { &[] } else { directions.replaced.as_deref()? };
+        let replaced = if is_same { None } else { Some(directions.replaced.as_ref()?) };
         directions::is_standing_the_same(before, resources, &problems, replaced).then_some((before, replaced))
     });
     let subjects = match standing {
-        Some((before, [])) => Arc::clone(&before.subjects),
-        Some((before, replaced)) => {
-            Arc::new(part::replaced(&before.subjects, resources, replaced, &problems, settings))
-        }
+        Some((before, None)) => Arc::clone(&before.subjects),
+        Some((before, Some(replaced))) => Arc::new(part::replaced(&before.subjects, replaced, &problems)),
         None => Arc::new(part::subjects(&part::Compiled {
             resources,
             held: directions.held.as_ref(),

@@ -2,6 +2,7 @@
 //! being worked out again.
 
 mod names;
+mod replaced;
 
 use super::catalog::{Catalog, name_of};
 use super::lowered::RouteResource;
@@ -11,9 +12,9 @@ use super::rules::Rules;
 use super::{Model, Settings, alias, examine, gateway, part, split, virtual_service};
 use crate::index::Resources;
 use crate::problem::Problem;
-use crate::source::resource::VirtualService;
-use crate::source::{Key, Kind};
+use crate::source::Key;
 use names::Names;
+pub(super) use replaced::Replaced;
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
@@ -29,8 +30,8 @@ pub(super) struct Directions {
     /// Made when the first Service changes: many a weight is changed before that.
     names: OnceLock<Names>,
     pub(super) problems: Vec<Problem>,
-    /// What is all that differs from the directions before; None: they were made anew.
-    pub(super) replaced: Option<Vec<Arc<RouteResource>>>,
+    /// All that differs from the directions before; None: they were made anew.
+    pub(super) replaced: Option<Replaced>,
 }
 
 impl Directions {
@@ -46,7 +47,7 @@ impl Directions {
         }) {
             Some(before) => Arc::clone(&before.directions),
             None => {
-                let replaced = before.and_then(|before| Self::replaced(before, resources, settings, catalog));
+                let replaced = before.and_then(|before| replaced::replaced(before, resources, settings, catalog));
                 Arc::new(replaced.unwrap_or_else(|| Self::new(before, resources, settings, catalog)))
             }
         }
@@ -79,93 +80,6 @@ impl Directions {
         let distinctions = part::Distinctions::of(&routes, &rules);
         Self { rules: Arc::new(rules), routes, dangling, held, distinctions, names, problems, replaced: None }
     }
-
-    /// Those of `before` with other routes for some Services: where all that changed are routes of which each has its
-    /// Services for itself, before and now, and nothing dangles in them. So a weight, and a route that comes or goes, cost what
-    /// one resource costs. The result is that of [`Directions::new`]; None where that cannot be known from these resources
-    /// alone.
-    fn replaced(before: &Model, resources: &Resources, settings: &Settings, catalog: &Catalog) -> Option<Self> {
-        let (last, was) = (&before.directions, &before.resources);
-        let is_said = before.settings == *settings
-            && resources.services.is_same(&was.services)
-            && is_all_else_same(was, resources);
-        if !is_said || last.held.is_some() || last.rules.keeps() {
-            return None;
-        }
-        let (mut routes, mut problems) = (last.routes.clone(), Vec::new());
-        let mut replaced = Vec::new();
-        for key in routes_changed(was, resources) {
-            if last.dangling.contains_key(key) || !last.stands_apart(key, was, resources) {
-                return None;
-            }
-            let new = match is_there(key, resources) {
-                true => Some(lower_one(key, resources, settings, catalog, &mut problems)?),
-                false => None,
-            };
-            let old = match (is_there(key, was), &new) {
-                (true, Some(new)) => Some(Arc::clone(routes.predecessor(new)?)),
-                (true, None) => Some(Arc::clone(routes.only(key)?)),
-                (false, Some(new)) if routes.has_room_for(new) => None,
-                (false, _) => return None,
-            };
-            let asks = |of: &Option<Arc<RouteResource>>| of.as_deref().map(part::Distinctions::by).unwrap_or_default();
-            if asks(&old) != asks(&new) {
-                return None;
-            }
-            let own = Routes::new(new.iter().cloned().collect(), &mut problems);
-            let world = split::World { catalog, rules: &last.rules, settings };
-            if !examine::examine(&own, world, &mut problems).is_empty() {
-                return None;
-            }
-            routes.replace(old.as_ref(), own);
-            replaced.extend(new.or(old));
-        }
-        let names: BTreeSet<String> = replaced.iter().map(|r| r.meta.key.to_string()).collect();
-        problems.extend(last.problems.iter().filter(|p| !names.contains(&p.resource)).cloned());
-        Some(Self {
-            rules: Arc::clone(&last.rules),
-            routes,
-            dangling: last.dangling.clone(),
-            held: None,
-            distinctions: last.distinctions,
-            names: OnceLock::new(),
-            problems,
-            replaced: Some(replaced),
-        })
-    }
-
-    /// Whether nothing else depends on which version of a route is there, or on whether it is there. That leaves who shares
-    /// its Services.
-    fn stands_apart(&self, key: &Key, was: &Resources, is: &Resources) -> bool {
-        let (was, is) = (&was.virtual_services, &is.virtual_services);
-        let delegates = |one: &VirtualService| one.spec.http.iter().any(|route| route.delegate.is_some());
-        let is_apart = match (was.get(key), is.get(key)) {
-            (Some(old), Some(new)) => {
-                let is_like = (&old.spec.hosts, &old.spec.export_to) == (&new.spec.hosts, &new.spec.export_to);
-                is_like && !delegates(old) && !delegates(new)
-            }
-            // Some root may delegate to it, or look for it.
-            (Some(one), None) | (None, Some(one)) => {
-                let has_roots = || self.routes.all.iter().any(|r| !r.delegates.is_empty());
-                !delegates(one) && self.dangling.is_empty() && !has_roots()
-            }
-            // Of the Gateway API.
-            (None, None) => true,
-        };
-        // What is said of both kinds of VirtualService is said of one name.
-        is_apart && was.get(&key.twin()).is_none() && is.get(&key.twin()).is_none()
-    }
-}
-
-fn is_there(key: &Key, resources: &Resources) -> bool {
-    match key.kind {
-        Kind::VirtualService => resources.virtual_services.get(key).is_some(),
-        Kind::HTTPRoute => resources.http_routes.get(key).is_some(),
-        Kind::GRPCRoute => resources.grpc_routes.get(key).is_some(),
-        Kind::TCPRoute => resources.tcp_routes.get(key).is_some(),
-        Kind::TLSRoute => resources.tls_routes.get(key).is_some(),
-        _ => false,
-    }
 }
 
 /// One route, where it becomes one.
@@ -196,14 +110,14 @@ pub(super) fn routes_changed<'a>(was: &'a Resources, is: &'a Resources) -> Vec<&
 
 /// Whether nothing of which directions are made has changed, Services left out.
 fn is_said_the_same(was: &Resources, is: &Resources) -> bool {
-    routes_changed(was, is).is_empty() && is_all_else_same(was, is)
+    routes_changed(was, is).is_empty()
+        && is.destination_rules.is_same(&was.destination_rules)
+        && is_outside_same(was, is)
 }
 
-/// Whether nothing of which directions are made has changed, Services and routes left out.
-fn is_all_else_same(was: &Resources, is: &Resources) -> bool {
-    is.service_entries.is_same(&was.service_entries)
-        && is.destination_rules.is_same(&was.destination_rules)
-        && is.reference_grants.is_same(&was.reference_grants)
+/// Whether nothing of which directions are made has changed, Services, routes and rules left out.
+fn is_outside_same(was: &Resources, is: &Resources) -> bool {
+    is.service_entries.is_same(&was.service_entries) && is.reference_grants.is_same(&was.reference_grants)
 }
 
 /// Whether all that routes and rules are about is there with the same ports and aliases, which is all that they look at.
@@ -225,10 +139,11 @@ pub(super) fn is_standing_the_same(
     before: &Model,
     is: &Resources,
     problems: &[Problem],
-    replaced: &[Arc<RouteResource>],
+    replaced: Option<&Replaced>,
 ) -> bool {
     let was = &before.resources;
-    let names: BTreeSet<String> = replaced.iter().map(|r| r.meta.key.to_string()).collect();
+    let names: BTreeSet<String> =
+        replaced.into_iter().flat_map(|r| r.subjects.keys()).map(ToString::to_string).collect();
     let is_of_another = |problem: &&Problem| !names.contains(&problem.resource);
     is.authorization_policies.is_same(&was.authorization_policies)
         && is.peer_authentications.is_same(&was.peer_authentications)

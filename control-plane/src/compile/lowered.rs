@@ -162,6 +162,11 @@ impl Described for RouteResource {
 }
 
 impl RouteResource {
+    /// The Services that it routes, one for each attachment.
+    pub(super) fn services(&self) -> impl Iterator<Item = &Name> {
+        self.attachments.iter().map(|at| &at.service)
+    }
+
     /// Every destination that gets traffic of its own, mirrors left out.
     pub(super) fn destinations(&self) -> impl Iterator<Item = &Weighted> {
         let http = self.http.iter().filter_map(|r| r.forward.as_ref()).flat_map(|f| &f.destinations);

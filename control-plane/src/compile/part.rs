@@ -2,6 +2,7 @@
 //! of that on the proxies is left to `publish`, what is written about it to `status`.
 
 use super::asked::Topic;
+use super::directions::Replaced;
 use super::gateway::{Parents, RouteSpec};
 use super::lowered::RouteResource;
 use super::previous::Versions;
@@ -111,33 +112,34 @@ pub(super) fn subjects(compiled: &Compiled<'_>) -> Subjects {
     all.into_iter().map(finished).collect()
 }
 
-/// As `before`, but for routes that came, went, or of which other versions are in force.
-pub(super) fn replaced(
-    before: &Subjects,
-    resources: &Resources,
-    replaced: &[Arc<RouteResource>],
-    problems: &[Problem],
-    settings: &Settings,
-) -> Subjects {
+/// A route or rule as it stands, but for what it is about and what is said of it; None: it is not there.
+pub(super) fn subject(resources: &Resources, key: &Key) -> Option<Subject> {
+    let mut subject = match key.kind {
+        Kind::VirtualService => resources.virtual_services.get(key).map(|r| of(r)),
+        Kind::DestinationRule => resources.destination_rules.get(key).map(|r| of(r)),
+        Kind::HTTPRoute => resources.http_routes.get(key).map(|r| of_route(r)),
+        Kind::GRPCRoute => resources.grpc_routes.get(key).map(|r| of_route(r)),
+        Kind::TCPRoute => resources.tcp_routes.get(key).map(|r| of_route(r)),
+        Kind::TLSRoute => resources.tls_routes.get(key).map(|r| of_route(r)),
+        _ => None,
+    }?;
+    if let Some(generation) = resources.refused.get(key) {
+        subject.generation = *generation;
+    }
+    Some(subject)
+}
+
+/// As `before`, but for what was looked at anew.
+pub(super) fn replaced(before: &Subjects, replaced: &Replaced, problems: &[Problem]) -> Subjects {
     let mut all = before.clone();
-    for route in replaced {
-        let key = &route.meta.key;
-        let of_key = match key.kind {
-            Kind::VirtualService => resources.virtual_services.get(key).map(|r| of(r)),
-            Kind::HTTPRoute => resources.http_routes.get(key).map(|r| of_route(r)),
-            Kind::GRPCRoute => resources.grpc_routes.get(key).map(|r| of_route(r)),
-            Kind::TCPRoute => resources.tcp_routes.get(key).map(|r| of_route(r)),
-            Kind::TLSRoute => resources.tls_routes.get(key).map(|r| of_route(r)),
-            _ => None,
-        };
-        let Some(mut new) = of_key else {
+    for (key, subject) in &replaced.subjects {
+        let Some(subject) = subject else {
             all.remove(key);
             continue;
         };
-        new.hosts = route.attachments.iter().map(|at| super::scope::full(&at.service, settings)).collect();
         let text = key.to_string();
         let problems = problems.iter().filter(|p| p.resource == text).cloned().collect();
-        all.insert(Arc::new(key.clone()), Arc::new(finished(new, problems)));
+        all.insert(Arc::new(key.clone()), Arc::new(finished(subject.clone(), problems)));
     }
     all
 }

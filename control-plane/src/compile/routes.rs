@@ -5,7 +5,7 @@
 
 use super::Name;
 use super::alias::OF_ALIAS;
-use super::lowered::{ClientMatch, HttpRule, RouteResource, SniMatch, TcpRule, TlsRule};
+use super::lowered::{ClientMatch, HttpRule, Reference, RouteResource, SniMatch, TcpRule, TlsRule};
 use super::matching::{self, Viewer};
 use super::scope::{Attached, Scoped, is_exported};
 use crate::problem::{Problem, Severity};
@@ -94,23 +94,11 @@ impl Routes {
         routes
     }
 
-    /// What stands where `new` is to stand, if it is attached as that is and shares no Service with another resource.
-    pub(super) fn predecessor(&self, new: &RouteResource) -> Option<&Arc<RouteResource>> {
-        let found = &self.of(&new.attachments.first()?.service).next()?.resource;
-        let is_alike = found.meta.key == new.meta.key && found.attachments == new.attachments;
-        (is_alike && self.is_alone(found)).then_some(found)
-    }
-
-    /// The one resource of this key, if it is attached and shares no Service with another one.
+    /// The one resource of this key, if it is attached.
     pub(super) fn only(&self, key: &Key) -> Option<&Arc<RouteResource>> {
         let mut found = self.all[self.place(key)..].iter().take_while(|resource| resource.meta.key == *key);
         let (one, None) = (found.next()?, found.next()) else { return None };
-        (!one.attachments.is_empty() && self.is_alone(one)).then_some(one)
-    }
-
-    /// Whether `new` is attached, and to Services that no resource routes.
-    pub(super) fn has_room_for(&self, new: &RouteResource) -> bool {
-        !new.attachments.is_empty() && new.attachments.iter().all(|at| self.of(&at.service).next().is_none())
+        (!one.attachments.is_empty()).then_some(one)
     }
 
     /// Where in `all` the first resource of this key is, or would be.
@@ -118,29 +106,33 @@ impl Routes {
         self.all.partition_point(|resource| resource.meta.key < *key)
     }
 
-    fn is_alone(&self, resource: &Arc<RouteResource>) -> bool {
-        let mut others = resource.attachments.iter().flat_map(|at| self.of(&at.service));
-        others.all(|attached| Arc::ptr_eq(&attached.resource, resource))
-    }
-
-    /// Puts the routes of `new`, of one resource or none, in place of `old`: its predecessor, or one that goes.
-    pub(super) fn replace(&mut self, old: Option<&Arc<RouteResource>>, new: Self) {
-        if let Some(old) = old {
-            self.all.remove(self.place(&old.meta.key));
-            old.attachments.iter().for_each(|at| drop(self.by_service.remove(&at.service)));
+    /// Puts `new` in place of the resources of these keys, which are all that route `services`, and route nothing else.
+    pub(super) fn replace(&mut self, keys: &BTreeSet<Key>, services: &BTreeSet<Name>, new: Self) {
+        for key in keys {
+            let place = self.place(key);
+            if self.all.get(place).is_some_and(|old| old.meta.key == *key) {
+                self.all.remove(place);
+            }
         }
+        services.iter().for_each(|service| drop(self.by_service.remove(service)));
         for new in new.all {
             self.all.insert(self.place(&new.meta.key), new);
         }
         self.by_service.extend(new.by_service);
     }
 
+    /// Whether a destination is one of these subsets, of whatever Service.
+    pub(super) fn names_subset(&self, names: &BTreeSet<String>) -> bool {
+        let named = |reference: &Reference| match reference {
+            Reference::Named(to) => to.subset.as_ref().is_some_and(|subset| names.contains(subset)),
+            Reference::Service { .. } | Reference::Broken(_) => false,
+        };
+        !names.is_empty() && self.all.iter().flat_map(|resource| resource.references()).any(named)
+    }
+
     /// Every resource with the Services that it routes.
     pub(super) fn attached(&self) -> impl Iterator<Item = (&Name, &Attached<RouteResource>)> {
-        self.by_service.iter().flat_map(|(service, scoped)| {
-            let all = scoped.producer.iter().chain(scoped.consumers.values().flatten());
-            all.map(move |a| (&**service, a))
-        })
+        self.by_service.iter().flat_map(|(service, scoped)| scoped.all().map(move |a| (&**service, a)))
     }
 
     /// Keys of resources that route other Services than `before`, or name other destinations.
@@ -158,8 +150,7 @@ impl Routes {
 
     /// Every resource that routes `service`, for whomever.
     pub(super) fn of(&self, service: &Name) -> impl Iterator<Item = &Attached<RouteResource>> {
-        let scoped = self.by_service.get(service).into_iter();
-        scoped.flat_map(|s| s.producer.iter().chain(s.consumers.values().flatten()))
+        self.by_service.get(service).into_iter().flat_map(|scoped| scoped.all())
     }
 
     fn seen<'a>(

@@ -4,21 +4,21 @@ use super::alias::{self, Target};
 use super::catalog::{Catalog, Member, selects};
 use super::previous::named_subsets;
 use super::routes::Routes;
-use super::scope::{Attached, Described, Host, Scoped, is_exported, resolve};
+use super::scope::{Attached, Described, Host, Scoped, age, is_exported, resolve};
 use super::traffic::{Policies, Traffic};
 use super::virtual_service::Report;
 use super::{Name, Settings};
 use crate::index::Resources;
 use crate::problem::{Problem, Severity};
-use crate::source::Meta;
 use crate::source::resource::DestinationRule;
+use crate::source::{Key, Meta};
 use causeway_crds::destination_rule::Subset;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Rules {
-    by_service: BTreeMap<Name, Scoped<Rule>>,
+    by_service: BTreeMap<Arc<Name>, Arc<Scoped<Rule>>>,
     /// Subsets that routes name and that no rule defines any more: `(service, consumer or empty, subset)`.
     kept: BTreeMap<(Name, String, String), Subset>,
     /// Whether some rule is for pods with certain labels only.
@@ -77,84 +77,79 @@ impl Rules {
         settings: &Settings,
         problems: &mut Vec<Problem>,
     ) -> Self {
-        let mut rules = Self::default();
-        for rule in resources.destination_rules.values() {
+        let rules = Self::of(resources.destination_rules.values(), catalog, settings, problems);
+        conflicts(rules.by_service.values(), problems);
+        rules
+    }
+
+    /// These rules, with nothing said of any by another.
+    pub(super) fn of<'a>(
+        rules: impl IntoIterator<Item = &'a Arc<DestinationRule>>,
+        catalog: &Catalog,
+        settings: &Settings,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let (mut by_service, mut looks_at_labels) = (BTreeMap::<Name, Scoped<Rule>>::new(), false);
+        for rule in rules {
             let meta = &rule.meta;
-            if meta.is_unsupported("spec.workloadSelector") {
+            if is_passed_over(rule) {
                 continue;
             }
             examine(rule, problems);
             let policies = Policies::new(&mut Report { meta, problems }, &rule.spec);
             let selector = rule.spec.workload_selector.as_ref().map(|s| s.match_labels.clone());
-            rules.looks_at_labels |= selector.is_some();
+            looks_at_labels |= selector.is_some();
             let lowered = Arc::new(Rule { written: Arc::clone(rule), policies, selector });
             let host = &rule.spec.host;
-            let names = match resolve(host, &meta.key.namespace, catalog, settings) {
-                Host::Service(name) => vec![name],
-                Host::Wildcard(names) if !names.is_empty() => names,
-                _ => {
-                    let message =
-                        format!("no Service `{}` is known in namespace {}", host.escape_debug(), meta.key.namespace);
-                    let advice = "Correct the name (svc, svc.ns or the full name), or create the Service.";
-                    problems.push(meta.problem(Severity::Error, "unknown_host", "spec.host", message, advice));
-                    continue;
-                }
-            };
+            let names = about(rule, catalog, settings);
+            if names.is_empty() {
+                let message =
+                    format!("no Service `{}` is known in namespace {}", host.escape_debug(), meta.key.namespace);
+                let advice = "Correct the name (svc, svc.ns or the full name), or create the Service.";
+                problems.push(meta.problem(Severity::Error, "unknown_host", "spec.host", message, advice));
+            }
             for name in names {
                 let (is_exact, host_length) = (!host.starts_with('*'), host.len());
                 let attached = Attached { resource: Arc::clone(&lowered), port: None, is_exact, host_length };
-                rules.by_service.entry(name.clone()).or_default().attach(&name, attached);
+                by_service.entry(name.clone()).or_default().attach(&name, attached);
             }
         }
-        rules.conflicts(problems);
-        rules
+        let by_service = by_service.into_iter().map(|(name, scoped)| (Arc::new(name), Arc::new(scoped))).collect();
+        Self { by_service, kept: BTreeMap::new(), looks_at_labels }
     }
 
-    /// One rule per Service and namespace is what people expect; several merge, and the later ones hear of it.
-    fn conflicts(&self, problems: &mut Vec<Problem>) {
-        for scoped in self.by_service.values() {
-            for list in std::iter::once(&scoped.producer).chain(scoped.consumers.values()) {
-                for (at, later) in list.iter().enumerate().skip(1) {
-                    // Rules for different clients are meant to differ.
-                    let first = list[..at]
-                        .iter()
-                        .find(|a| a.is_exact == later.is_exact && a.resource.selector == later.resource.selector);
-                    let Some(first) = first else { continue };
-                    for (index, subset) in later.resource.subsets().iter().enumerate() {
-                        let earlier =
-                            list[..at].iter().find(|a| a.resource.subsets().iter().any(|s| s.name == subset.name));
-                        if let Some(earlier) = earlier {
-                            let message = format!(
-                                "subset `{}` is already defined by {}, which wins",
-                                subset.name,
-                                earlier.meta().key
-                            );
-                            let field = format!("spec.subsets[{index}].name");
-                            problems.push(later.meta().problem(
-                                Severity::Warning,
-                                "duplicate_subset",
-                                &field,
-                                message,
-                                "Rename or remove it.",
-                            ));
-                        }
-                    }
-                    let has_policy = |a: &Attached<Rule>| a.resource.written.spec.traffic_policy.is_some();
-                    if has_policy(first) && has_policy(later) {
-                        let message =
-                            format!("{} has a traffic policy for the same Service and wins", first.meta().key);
-                        let field = "spec.trafficPolicy";
-                        problems.push(later.meta().problem(
-                            Severity::Warning,
-                            "conflicting_rule",
-                            field,
-                            message,
-                            "Merge the two.",
-                        ));
-                    }
-                }
+    /// Puts `new`, one rule or none, in place of the rule of this key, both of which are about `services`.
+    pub(super) fn replace(&mut self, key: &Key, services: &BTreeSet<Name>, new: Self) {
+        for service in services {
+            let Some(scoped) = self.by_service.get_mut(service) else { continue };
+            Arc::make_mut(scoped).detach(key);
+            if scoped.all().next().is_none() {
+                self.by_service.remove(service);
             }
         }
+        for (service, new) in new.by_service {
+            let scoped = Arc::make_mut(self.by_service.entry(Arc::clone(&service)).or_default());
+            new.all().for_each(|attached| scoped.attach(&service, attached.clone()));
+        }
+    }
+
+    /// Services that rules are about.
+    pub(super) fn services(&self) -> impl Iterator<Item = &Name> {
+        self.by_service.keys().map(|service| &**service)
+    }
+
+    /// Whether no other rule than that of this key is about `services`.
+    pub(super) fn is_alone(&self, key: &Key, services: &BTreeSet<Name>) -> bool {
+        let mut others = services.iter().filter_map(|service| self.by_service.get(service)).flat_map(|s| s.all());
+        others.all(|attached| attached.meta().key == *key)
+    }
+
+    /// What is said of the rule of this key because of others that are about `services`, which is all that it is about.
+    pub(super) fn conflicts_of(&self, key: &Key, services: &BTreeSet<Name>) -> impl Iterator<Item = Problem> + use<> {
+        let mut found = Vec::new();
+        conflicts(services.iter().filter_map(|service| self.by_service.get(service)), &mut found);
+        let name = key.to_string();
+        found.into_iter().filter(move |problem| problem.resource == name)
     }
 
     fn seen<'a>(&'a self, service: &Name, client: Consumer<'_>) -> impl Iterator<Item = (&'a Attached<Rule>, bool)> {
@@ -183,10 +178,7 @@ impl Rules {
 
     /// Every rule with the Services that it is about.
     pub(super) fn attached(&self) -> impl Iterator<Item = (&Name, &Attached<Rule>)> {
-        self.by_service.iter().flat_map(|(service, scoped)| {
-            let all = scoped.producer.iter().chain(scoped.consumers.values().flatten());
-            all.map(move |a| (service, a))
-        })
+        self.by_service.iter().flat_map(|(service, scoped)| scoped.all().map(move |a| (&**service, a)))
     }
 
     /// The subset `name` of `service` as the client sees it.
@@ -258,8 +250,8 @@ impl Rules {
     /// Services that other rules are about than `before`, or of which other subsets are kept. What the rules themselves
     /// say is not compared.
     pub(super) fn differing<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a Name> {
-        let about = |rules: &'a Self, service: &Name| rules.by_service.get(service).map(Scoped::outline);
-        let services = self.by_service.keys().chain(before.by_service.keys());
+        let about = |rules: &'a Self, service: &Name| rules.by_service.get(service).map(|scoped| scoped.outline());
+        let services = self.services().chain(before.services());
         let other = services.filter(move |service| about(self, service) != about(before, service));
         let kept = |one: &'a Self, two: &'a Self| one.kept.iter().filter(|(at, set)| two.kept.get(*at) != Some(*set));
         other.chain(kept(self, before).chain(kept(before, self)).map(|((service, ..), _)| service))
@@ -280,6 +272,85 @@ impl Rules {
             rule.resource.policies.of(at, port)
         };
         self.seen(service, client).map(|(rule, _)| of_rule(rule)).fold(Traffic::default(), |all, next| all.or(&next))
+    }
+}
+
+/// Whether nobody else is told otherwise by the one than by the other: both are for the same clients and Services, name the
+/// same subsets, and have or lack a policy alike.
+pub(super) fn is_alike(one: &DestinationRule, other: &DestinationRule) -> bool {
+    let outline = |rule: &'_ DestinationRule| {
+        let spec = &rule.spec;
+        let selector = spec.workload_selector.as_ref().map(|selector| selector.match_labels.clone());
+        (
+            rule.meta.unsupported.clone(),
+            spec.host.clone(),
+            spec.export_to.clone(),
+            selector,
+            spec.traffic_policy.is_some(),
+        )
+    };
+    let names = |rule: &'_ DestinationRule| rule.spec.subsets.iter().map(|s| s.name.clone()).collect::<Vec<_>>();
+    age(&one.meta) == age(&other.meta) && outline(one) == outline(other) && names(one) == names(other)
+}
+
+/// The Services that a rule is about.
+pub(super) fn about(rule: &DestinationRule, catalog: &Catalog, settings: &Settings) -> Vec<Name> {
+    match resolve(&rule.spec.host, &rule.meta.key.namespace, catalog, settings) {
+        _ if is_passed_over(rule) => Vec::new(),
+        Host::Service(name) => vec![name],
+        Host::Wildcard(names) => names,
+        Host::Unknown => Vec::new(),
+    }
+}
+
+/// Whether it is not known for which clients it is.
+fn is_passed_over(rule: &DestinationRule) -> bool {
+    rule.meta.is_unsupported("spec.workloadSelector")
+}
+
+/// One rule per Service and namespace is what people expect; several merge, and the later ones hear of it.
+fn conflicts<'a>(about: impl Iterator<Item = &'a Arc<Scoped<Rule>>>, problems: &mut Vec<Problem>) {
+    for scoped in about {
+        for list in std::iter::once(&scoped.producer).chain(scoped.consumers.values()) {
+            for (at, later) in list.iter().enumerate().skip(1) {
+                // Rules for different clients are meant to differ.
+                let first = list[..at]
+                    .iter()
+                    .find(|a| a.is_exact == later.is_exact && a.resource.selector == later.resource.selector);
+                let Some(first) = first else { continue };
+                for (index, subset) in later.resource.subsets().iter().enumerate() {
+                    let earlier =
+                        list[..at].iter().find(|a| a.resource.subsets().iter().any(|s| s.name == subset.name));
+                    if let Some(earlier) = earlier {
+                        let message = format!(
+                            "subset `{}` is already defined by {}, which wins",
+                            subset.name,
+                            earlier.meta().key
+                        );
+                        let field = format!("spec.subsets[{index}].name");
+                        problems.push(later.meta().problem(
+                            Severity::Warning,
+                            "duplicate_subset",
+                            &field,
+                            message,
+                            "Rename or remove it.",
+                        ));
+                    }
+                }
+                let has_policy = |a: &Attached<Rule>| a.resource.written.spec.traffic_policy.is_some();
+                if has_policy(first) && has_policy(later) {
+                    let message = format!("{} has a traffic policy for the same Service and wins", first.meta().key);
+                    let field = "spec.trafficPolicy";
+                    problems.push(later.meta().problem(
+                        Severity::Warning,
+                        "conflicting_rule",
+                        field,
+                        message,
+                        "Merge the two.",
+                    ));
+                }
+            }
+        }
     }
 }
 

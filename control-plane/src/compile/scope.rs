@@ -45,6 +45,18 @@ pub(super) struct Scoped<R> {
     pub(super) consumers: BTreeMap<String, Vec<Attached<R>>>,
 }
 
+impl<R> Clone for Attached<R> {
+    fn clone(&self) -> Self {
+        Self { resource: Arc::clone(&self.resource), ..*self }
+    }
+}
+
+impl<R> Clone for Scoped<R> {
+    fn clone(&self) -> Self {
+        Self { producer: self.producer.clone(), consumers: self.consumers.clone() }
+    }
+}
+
 impl<R> Default for Scoped<R> {
     fn default() -> Self {
         Self { producer: Vec::new(), consumers: BTreeMap::new() }
@@ -68,10 +80,21 @@ impl<R: Described> Scoped<R> {
         list.sort_by(|a, b| (age(a.meta()), a.port).cmp(&(age(b.meta()), b.port)));
     }
 
+    /// Takes the resource of this key out.
+    pub(super) fn detach(&mut self, key: &Key) {
+        self.producer.retain(|attached| attached.meta().key != *key);
+        self.consumers.values_mut().for_each(|list| list.retain(|attached| attached.meta().key != *key));
+        self.consumers.retain(|_, list| !list.is_empty());
+    }
+
+    /// Every resource that names the Service, those of its own namespace first.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Attached<R>> {
+        self.producer.iter().chain(self.consumers.values().flatten())
+    }
+
     /// Which resources name the Service, and how, in order.
     pub(super) fn outline(&self) -> Vec<(&Key, Option<u16>, bool, usize)> {
-        let all = self.producer.iter().chain(self.consumers.values().flatten());
-        all.map(|a| (&a.meta().key, a.port, a.is_exact, a.host_length)).collect()
+        self.all().map(|a| (&a.meta().key, a.port, a.is_exact, a.host_length)).collect()
     }
 
     /// Those of the client's own namespace (they win), then those of the Service's.

@@ -137,7 +137,8 @@ impl Touched {
         let (was, is) = (&before.resources, &now.resources);
         let (last, now) = (&before.directions, &now.directions);
         if let Some(replaced) = &now.replaced {
-            replaced.iter().for_each(|resource| self.route(resource));
+            self.services(replaced.services.iter().cloned());
+            self.namespaces.extend(replaced.namespaces.iter().cloned());
             return;
         }
         let mut keys: BTreeSet<&Key> = routes_changed(was, is).into_iter().collect();

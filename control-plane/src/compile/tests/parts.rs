@@ -7,7 +7,7 @@ fn names(parts: &Parts) -> Vec<String> {
     parts.iter().map(|k| format!("{:?} {}", k.kind, k.path())).collect()
 }
 
-fn key(kind: Kind, namespace: &str, name: &str) -> Key {
+pub(super) fn key(kind: Kind, namespace: &str, name: &str) -> Key {
     Key { kind, namespace: namespace.into(), name: name.into(), group: "causeway.dev".into() }
 }
 
