@@ -14,7 +14,7 @@ events {{ worker_connections 9000; }}
 http {{ access_log off; default_type text/plain; keepalive_timeout 3600s; keepalive_requests 1000000000; tcp_nodelay on;
 sendfile on; client_body_temp_path {d}/b; proxy_temp_path {d}/p; fastcgi_temp_path {d}/f; uwsgi_temp_path {d}/u;
 scgi_temp_path {d}/s;
-server {{ listen *:8080 backlog=8192; location = /1m {{ root {d}; }} location / {{ return 200 "{body}"; }} }} }}
+server {{ listen *:8080 {protocol} backlog=8192; location = /1m {{ root {d}; }} location / {{ return 200 "{body}"; }} }} }}
 """
 
 
@@ -41,6 +41,7 @@ class World:
         self.client, self.server = self.env["CLIENT_NS"], self.env["SERVER_NS"]
         self.url = f"http://{self.env['VIP']}:8080"
         self.running = {}
+        self.speaks_http2 = False
         self.wanted = congestion
 
     def __enter__(self):
@@ -133,11 +134,12 @@ class World:
                 process.kill()
                 process.wait()
 
-    def serve_http(self):
-        """nginx on port 8080: 1 KiB at every path, 1 MiB at `/1m`."""
+    def serve_http(self, http2=False):
+        """nginx on port 8080: 1 KiB at every path, 1 MiB at `/1m`; over HTTP/2 it speaks nothing else."""
         self.stop("app")
+        self.speaks_http2 = http2
         with open(f"{self.dir}/nginx.conf", "w") as conf:
-            conf.write(NGINX.format(d=self.dir, body="x" * 1024))
+            conf.write(NGINX.format(d=self.dir, body="x" * 1024, protocol="http2" if self.speaks_http2 else ""))
         with open(f"{self.dir}/1m", "wb") as big:
             big.write(b"y" * 1048576)
         self.spawn("app", self.server, "nginx", "-e", f"{self.dir}/nginx.err", "-c", f"{self.dir}/nginx.conf", cpu=0)
@@ -146,6 +148,7 @@ class World:
     def serve_grpc(self):
         """fortio's gRPC ping service on port 8080."""
         self.stop("app")
+        self.speaks_http2 = False
         self.spawn("app", self.server, "fortio", "server", "-quiet", "-grpc-port", "8080", "-http-port",
                    "127.0.0.1:18080", "-redirect-port", "disabled", "-tcp-port", "disabled", "-udp-port", "disabled", cpu=0)
         self.answers(self.server, "http://127.0.0.1:18080/fortio/")
@@ -158,7 +161,8 @@ class World:
 
     def answers(self, namespace, url, seconds=20):
         """Waits until a URL answers 200."""
-        command = self.inside(namespace, "curl", "-sf", "-o", "/dev/null", "-m", "5", url)
+        as_the_app = ["--http2-prior-knowledge"] if self.speaks_http2 else []
+        command = self.inside(namespace, "curl", "-sf", *as_the_app, "-o", "/dev/null", "-m", "5", url)
         self.until(lambda: subprocess.run(command, env=self.env, stderr=subprocess.DEVNULL).returncode == 0, url, seconds)
 
     def until(self, condition, what, seconds=20):
