@@ -61,5 +61,21 @@ pub fn peak_ewma(previous_micros: f64, sample_micros: f64, elapsed_micros: f64, 
     sample + (previous - sample) * kept
 }
 
+/// What [`company`] gives where each new request finds one other in flight.
+const ONE: u32 = 4096;
+
+/// Moving average, in 4096ths, of the requests in flight to one endpoint that each new request finds there: `pending` of
+/// them now, which is a 32nd of the average.
+pub fn company(previous: u32, pending: u32) -> u32 {
+    let newest = pending.min(u32::MAX / ONE) * ONE;
+    previous - previous / 32 + newest / 32
+}
+
+/// Whether requests to an endpoint come one at a time, more or less. Each may have a connection to itself then, over which
+/// it costs less; where several come at once they cost less together, over one connection that they share.
+pub fn is_quiet(company: u32) -> bool {
+    company < ONE / 2
+}
+
 #[cfg(test)]
 mod tests;

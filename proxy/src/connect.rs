@@ -18,7 +18,7 @@ use crate::bulk::{AHEAD, Bulk};
 use crate::clock;
 use crate::endpoint::{BackendState, EndpointState, Slot};
 use crate::link::Link;
-use crate::pool::{Bounds, Checkout, InFlight};
+use crate::pool::{Bounds, Checkout, InFlight, Place};
 use crate::reply::Refusal;
 use crate::tls::{Alpn, Tls, peer_life};
 
@@ -48,7 +48,10 @@ pub async fn tcp(address: SocketAddr, timeout: Duration) -> Result<TcpStream, Re
     }
 }
 
-/// Opens a mutual TLS connection to exactly `identity`.
+/// HTTP/1.1 connections to one endpoint of the mesh, beside those that are shared.
+const BESIDE: usize = 2;
+
+/// Opens a mutual TLS connection to exactly `identity`, and says for how long both certificates are good.
 ///
 /// # Errors
 /// As [`tcp`]; [`Reject::IdentityMismatch`] when the peer proves anything else; [`Reject::NotReady`] before the first
@@ -59,7 +62,7 @@ pub async fn tls(
     identity: &SpiffeId,
     alpn: Alpn,
     timeout: Duration,
-) -> Result<TlsStream<Bulk<TcpStream>>, Refusal> {
+) -> Result<(TlsStream<Bulk<TcpStream>>, Option<Duration>), Refusal> {
     let state = tls.current().ok_or_else(|| Refusal::new(Reject::NotReady, "certificate"))?;
     let config = state.client_config(identity, alpn).map_err(|e| Refusal::new(Reject::NotReady, e.to_string()))?;
     let handshake = async {
@@ -73,7 +76,8 @@ pub async fn tls(
     if Alpn::agreed(stream.get_ref().1) != Some(alpn) {
         return Err(Refusal::new(Reject::ConnectFailed, format!("{address} does not speak the mesh's protocol")));
     }
-    Ok(stream)
+    let life = peer_life(stream.get_ref().1).map(|life| life.min(state.life()));
+    Ok((stream, life))
 }
 
 fn refused(address: SocketAddr, identity: &SpiffeId, error: &std::io::Error) -> Refusal {
@@ -124,8 +128,8 @@ async fn open_http2(
     let mut life = None;
     let link = match identity(backend, state) {
         Some(identity) => {
-            let stream = tls(tls_source, state.address(), identity, Alpn::H2, timeout).await?;
-            life = peer_life(stream.get_ref().1);
+            let (stream, both) = tls(tls_source, state.address(), identity, Alpn::H2, timeout).await?;
+            life = both;
             keep_alive(backend, stream.get_ref().0.get_ref());
             Link::open(stream).await
         }
@@ -255,7 +259,47 @@ async fn open_http1(backend: &BackendState, state: &EndpointState) -> Result<Che
     };
     let timeout = backend.backend.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
     let stream = outside(backend, state, b"http/1.1", timeout).await?;
-    Ok(state.http1.lend(stream, bounds, Some(slot)))
+    Ok(state.http1.place().lend(stream, bounds, Some(slot), None))
+}
+
+/// A kept or new HTTP/1.1 connection to the proxy of a meshed endpoint, of which there are few; None: all of them are in
+/// use.
+///
+/// # Errors
+/// As [`tls`]; [`Reject::CircuitOpen`] where no more requests may wait for a connection.
+pub async fn http1_beside(
+    tls_source: &Tls,
+    backend: &BackendState,
+    state: &EndpointState,
+    identity: &SpiffeId,
+) -> Result<Option<Checkout>, Refusal> {
+    match state.http1.checkout(backend.bounds_between_proxies()) {
+        Some(checkout) => Ok(Some(checkout)),
+        None => match state.http1.place_below(BESIDE) {
+            Some(place) => Box::pin(open_http1_beside(tls_source, backend, state, identity, place)).await,
+            None => Ok(None),
+        },
+    }
+}
+
+async fn open_http1_beside(
+    tls_source: &Tls,
+    backend: &BackendState,
+    state: &EndpointState,
+    identity: &SpiffeId,
+    place: Place,
+) -> Result<Option<Checkout>, Refusal> {
+    let Some(slot) = backend.connection(false) else { return Ok(None) };
+    let _waiting = backend.wait()?;
+    let timeout = backend.backend.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+    let (stream, life) = tls(tls_source, state.address(), identity, Alpn::H1, timeout).await?;
+    keep_alive(backend, stream.get_ref().0.get_ref());
+    crate::accept::give_up(stream.get_ref().0.get_ref()); // nobody asks the peer over it whether it is still there
+    let upstream = Upstream::Tls(Box::new(stream));
+    let mut checkout = place.lend(upstream, backend.bounds_between_proxies(), Some(slot), life);
+    // A proxy that ends may have accepted it and read nothing: it has no other way to say that.
+    checkout.stand_in();
+    Ok(Some(checkout))
 }
 
 /// A kept or new HTTP/1.1 connection to the own application, without any limit.
@@ -272,7 +316,7 @@ pub async fn http1_to_app(app: &EndpointState, timeout: Duration) -> Result<Chec
 
 async fn open_http1_to_app(app: &EndpointState, bounds: Bounds, timeout: Duration) -> Result<Checkout, Refusal> {
     let stream = tcp(app.address(), timeout).await?;
-    Ok(app.http1.lend(Upstream::Plain(stream), bounds, None))
+    Ok(app.http1.place().lend(Upstream::Plain(stream), bounds, None, None))
 }
 
 /// A connection for bytes, or for one request that switches, as `alpn` says.
@@ -288,7 +332,7 @@ pub async fn bytes(
     let timeout = backend.backend.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
     match identity(backend, state) {
         Some(identity) => {
-            let mut stream = tls(tls_source, state.address(), identity, alpn, timeout).await?;
+            let (mut stream, _) = tls(tls_source, state.address(), identity, alpn, timeout).await?;
             keep_alive(backend, stream.get_ref().0.get_ref());
             stream.get_mut().1.set_buffer_limit(Some(AHEAD)); // what a tunnel reads at once it writes at once
             Ok(Upstream::Tls(Box::new(stream)))

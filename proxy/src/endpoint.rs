@@ -64,13 +64,15 @@ pub struct EndpointState {
     pub endpoint: Endpoint,
     /// Shared HTTP/2 connections.
     pub http2: Http2Pool,
-    /// Idle HTTP/1.1 connections, only where the endpoint is outside the mesh.
+    /// HTTP/1.1 connections: to an endpoint of the mesh beside the shared ones, see [`Self::is_quiet`].
     pub http1: Arc<Http1Pool>,
     /// Metric handles.
     pub series: OnceLock<Arc<Series>>,
     /// Its application has answered once.
     has_answered: AtomicBool,
     pending: AtomicU32,
+    /// See [`balance::company`].
+    company: AtomicU32,
     /// f64 bits, microseconds.
     latency: AtomicU64,
     /// Microseconds since `born`.
@@ -90,6 +92,7 @@ impl EndpointState {
             series: OnceLock::new(),
             has_answered: AtomicBool::new(false),
             pending: AtomicU32::new(0),
+            company: AtomicU32::new(0),
             latency: AtomicU64::new(0f64.to_bits()),
             measured: AtomicU64::new(0),
             born: clock::now(),
@@ -126,6 +129,11 @@ impl EndpointState {
     /// Requests sent and not yet answered.
     pub fn pending(&self) -> u32 {
         self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Whether requests come one at a time, more or less, so that one may have a connection to itself.
+    pub fn is_quiet(&self) -> bool {
+        balance::is_quiet(self.company.load(Ordering::Relaxed))
     }
 
     /// Moving average of the time to the response's head, microseconds; 0: never measured.
@@ -173,9 +181,12 @@ impl EndpointState {
         self.observe(FAILURE);
     }
 
-    /// Counts a request in flight until the guard is dropped.
+    /// Counts a request in flight until the guard is dropped. Of two racing ones one may be missing in the average of them,
+    /// which is harmless.
     pub fn begin(self: &Arc<Self>) -> Pending {
-        self.pending.fetch_add(1, Ordering::Relaxed);
+        let pending = self.pending.fetch_add(1, Ordering::Relaxed);
+        let company = balance::company(self.company.load(Ordering::Relaxed), pending);
+        self.company.store(company, Ordering::Relaxed);
         Pending(Arc::clone(self))
     }
 }

@@ -19,6 +19,7 @@ use tokio_rustls::rustls::server::Acceptor;
 use crate::accept::Accepted;
 use crate::access_log::AccessLog;
 use crate::bulk::{AHEAD, Bulk};
+use crate::clock;
 use crate::connect::{self, CONNECT_TIMEOUT, Upstream};
 use crate::drain::Drain;
 use crate::endpoint::EndpointState;
@@ -110,7 +111,7 @@ impl Inbound {
             Some(Detected::Tls) => Box::pin(self.accept_tls(stream, first, from, app)).await,
             Some(Detected::Http1) => {
                 let conn = self.conn(Peer::Anonymous, app);
-                Box::pin(http::serve_http1(conn, stream, first)).await;
+                Box::pin(http::serve_http1(conn, stream, first, None)).await;
             }
             Some(Detected::Http2) => {
                 let conn = self.conn(Peer::Anonymous, app);
@@ -158,11 +159,11 @@ impl Inbound {
         };
         let session = stream.get_ref().1;
         let (Some(id), Some(alpn)) = (peer_identity(session), Alpn::agreed(session)) else { return };
-        let life = peer_life(session);
+        let until = peer_life(session).and_then(|life| clock::now().checked_add(life));
         let conn = self.conn(Peer::Mesh(id), app);
         match alpn {
-            Alpn::H2 => Box::pin(http::serve_http2(conn, stream, life)).await,
-            Alpn::H1 => Box::pin(http::serve_http1(conn, stream, BytesMut::new())).await,
+            Alpn::H2 => Box::pin(http::serve_http2(conn, stream, until)).await,
+            Alpn::H1 => Box::pin(http::serve_http1(conn, stream, BytesMut::new(), until)).await,
             Alpn::Tcp => {
                 stream.get_mut().1.set_buffer_limit(Some(AHEAD)); // what a tunnel reads at once it writes at once
                 Box::pin(tcp::serve(conn, stream, BytesMut::new())).await;

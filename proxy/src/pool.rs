@@ -14,7 +14,7 @@ use crate::reply::Refusal;
 
 mod http1;
 
-pub use http1::{Checkout, Http1Pool};
+pub use http1::{Checkout, Http1Pool, Place};
 
 /// Streams on one HTTP/2 connection before another one is opened. Below what our inbound side allows.
 pub const STREAMS_PER_CONNECTION: usize = 250;

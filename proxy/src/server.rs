@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use http::{Request, Response};
@@ -38,15 +38,16 @@ pub const ASKED_EVERY: Duration = Duration::from_secs(10);
 /// A peer that has not answered by then is gone.
 pub const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
 
-/// Serves HTTP/1 on `stream`, of which `first` has been read. Ends early when the proxy aborts.
-pub async fn http1<S, H, F>(stream: S, first: BytesMut, drain: &Drain, handle: H)
+/// Serves HTTP/1 on `stream`, of which `first` has been read. Ends early when the proxy aborts. No request is read after
+/// `until`, when the certificate of a peer of the mesh ends.
+pub async fn http1<S, H, F>(stream: S, first: BytesMut, until: Option<Instant>, drain: &Drain, handle: H)
 where
     S: Io,
     H: Fn(Request<Received>, Arc<Verdict>) -> F,
     F: Future<Output = Response<Body>>,
 {
     let rest = {
-        let mut simple = std::pin::pin!(simple::serve(stream, first, drain, &handle));
+        let mut simple = std::pin::pin!(simple::serve(stream, first, until, drain, &handle));
         tokio::select! {
             biased;
             rest = simple.as_mut() => rest,
@@ -55,11 +56,11 @@ where
     };
     let Some((stream, first)) = rest else { return };
     // In a box: few connections come here, and those that do not have no room for it.
-    Box::pin(by_hyper(stream, first, drain, handle)).await;
+    Box::pin(by_hyper(stream, first, until, drain, handle)).await;
 }
 
 /// The rest of a connection, all of which hyper reads.
-async fn by_hyper<S, H, F>(stream: S, first: BytesMut, drain: &Drain, handle: H)
+async fn by_hyper<S, H, F>(stream: S, first: BytesMut, until: Option<Instant>, drain: &Drain, handle: H)
 where
     S: Io,
     H: Fn(Request<Received>, Arc<Verdict>) -> F,
@@ -82,6 +83,7 @@ where
     let ended = tokio::select! {
         r = connection.as_mut() => Some(r),
         () = drain.reached(Phase::Draining) => None,
+        () = over(until) => None,
     };
     let ended = match ended {
         Some(ended) => ended,
@@ -97,3 +99,14 @@ where
         tracing::debug!(%error, "an http/1 connection ended");
     }
 }
+
+/// Returns at `until`, where there is an end.
+pub async fn over(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

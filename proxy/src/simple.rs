@@ -8,6 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use causeway_mesh::http1::{Guard, Head, Limits, Step};
@@ -15,6 +16,7 @@ use http::{Method, Request, Response};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::body::{Body, Received};
+use crate::clock;
 use crate::drain::{Drain, Phase};
 use crate::guarded::Verdict;
 use crate::relay::Io;
@@ -29,8 +31,14 @@ use reply::Writing;
 pub type Rest<S> = Option<(S, BytesMut)>;
 
 /// Serves `stream`, of which `first` has been read, until it ends (None) or something comes that is not simple. From
-/// [`Phase::Draining`] on no connection is kept.
-pub async fn serve<S, H, F>(mut stream: S, first: BytesMut, drain: &Drain, handle: &H) -> Rest<S>
+/// [`Phase::Draining`] on no connection is kept, and no request is read after `until`.
+pub async fn serve<S, H, F>(
+    mut stream: S,
+    first: BytesMut,
+    until: Option<Instant>,
+    drain: &Drain,
+    handle: &H,
+) -> Rest<S>
 where
     S: Io,
     H: Fn(Request<Received>, Arc<Verdict>) -> F,
@@ -41,6 +49,9 @@ where
     let mut draining = std::pin::pin!(drain.reached(Phase::Draining));
     loop {
         if held.is_empty() && !has_come(&mut stream, &mut held, draining.as_mut()).await {
+            return close(stream).await;
+        }
+        if until.is_some_and(|until| until <= clock::now()) {
             return close(stream).await;
         }
         let (request, closes) = match next(&mut held) {

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::server::{Builder, Connection, Handshake, SendResponse};
@@ -20,7 +20,7 @@ use crate::drain::{Drain, Phase};
 use crate::gather::{Gathered, gather};
 use crate::link::{Answer, Pipe, silence};
 use crate::relay::Io;
-use crate::server::{APP_FRAME, CONNECTION_WINDOW, FRAME, HEADER_LIST, SEND_BUFFER, STREAM_WINDOW, STREAMS};
+use crate::server::{APP_FRAME, CONNECTION_WINDOW, FRAME, HEADER_LIST, SEND_BUFFER, STREAM_WINDOW, STREAMS, over};
 
 mod tunnel;
 
@@ -30,9 +30,9 @@ pub use tunnel::{Tunnel, Turn};
 /// and those that its mistakes have caused (CVE-2023-44487 and its kin).
 const RESETS: usize = 64;
 
-/// Serves HTTP/2 on `stream`, extended CONNECT (RFC 8441) included. Ends early when the proxy aborts. After `life`, which a
-/// peer of the mesh has, the peer is told to open another connection for what follows.
-pub async fn serve<S, H, F>(stream: S, life: Option<Duration>, drain: &Drain, handle: H)
+/// Serves HTTP/2 on `stream`, extended CONNECT (RFC 8441) included. Ends early when the proxy aborts. After
+/// `until`, when the certificate of a peer of the mesh ends, the peer is told to open another connection for what follows.
+pub async fn serve<S, H, F>(stream: S, until: Option<Instant>, drain: &Drain, handle: H)
 where
     S: Io,
     H: Fn(Request<Received>) -> F + Send + Unpin + 'static,
@@ -42,7 +42,7 @@ where
     let handshake = Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(if life.is_some() { FRAME } else { APP_FRAME })
+        .max_frame_size(if until.is_some() { FRAME } else { APP_FRAME })
         .enable_connect_protocol()
         .max_header_list_size(HEADER_LIST)
         .max_concurrent_streams(STREAMS)
@@ -60,7 +60,7 @@ where
         biased;
         ended = &mut connection.0 => Some(ended),
         () = drain.reached(Phase::Draining) => None,
-        () = over(life) => None,
+        () = over(until) => None,
         () = silent.as_mut() => return,
     };
     let ended = match ended {
@@ -88,14 +88,6 @@ struct Owned<T>(JoinHandle<T>);
 impl<T> Drop for Owned<T> {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-/// Returns after `life`, where there is an end to it.
-async fn over(life: Option<Duration>) {
-    match life {
-        Some(life) => tokio::time::sleep(life).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -27,7 +27,7 @@ const CLIENT_CACHE: usize = 1024;
 pub enum Alpn {
     /// HTTP over one shared HTTP/2 connection.
     H2,
-    /// HTTP/1.1, for what HTTP/2 cannot carry (Upgrade).
+    /// HTTP/1.1, for what HTTP/2 cannot carry (Upgrade), and for requests that come one at a time.
     H1,
     /// Bytes.
     Tcp,
@@ -190,6 +190,11 @@ impl TlsState {
         &self.info
     }
 
+    /// For how long our own leaf is good still.
+    pub fn life(&self) -> Duration {
+        until(self.info.not_after)
+    }
+
     /// When it is to be renewed, seconds since the epoch.
     pub fn renew_at(&self) -> i64 {
         self.renew_at
@@ -244,8 +249,13 @@ impl Tls {
 /// How long the certificate that the peer proved itself by is still good; None: it has none.
 pub fn peer_life(connection: &rustls::CommonState) -> Option<Duration> {
     let leaf = connection.peer_certificates()?.first()?;
-    let not_after = i64::try_from(svid::leaf_info(leaf).ok()?.not_after).unwrap_or(i64::MAX);
-    Some(Duration::from_secs(u64::try_from(not_after.saturating_sub(clock::unix())).unwrap_or(0)))
+    Some(until(svid::leaf_info(leaf).ok()?.not_after))
+}
+
+/// From now until then, seconds since the epoch.
+fn until(then: u64) -> Duration {
+    let then = i64::try_from(then).unwrap_or(i64::MAX);
+    Duration::from_secs(u64::try_from(then.saturating_sub(clock::unix())).unwrap_or(0))
 }
 
 /// The verified identity of the peer of a finished handshake.

@@ -28,21 +28,28 @@ const REQUESTS: u64 = 2_000;
 struct Bound {
     load: &'static str,
     request: &'static [u8],
+    /// Sent one on each before the first answer is read: one alone goes another way between the proxies than several.
+    connections: usize,
     outbound: (f64, f64),
     inbound: (f64, f64),
 }
 
-const BOUNDS: [Bound; 2] = [
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: site.prod\r\nUser-Agent: count\r\nAccept: */*\r\n\r\n";
+
+const BOUNDS: [Bound; 3] = [
+    Bound { load: "GET alone", request: GET, connections: 1, outbound: (24.5, 7_700.0), inbound: (19.5, 6_000.0) },
     Bound {
-        load: "GET",
-        request: b"GET / HTTP/1.1\r\nHost: site.prod\r\nUser-Agent: count\r\nAccept: */*\r\n\r\n",
-        outbound: (21.0, 7_500.0),
-        inbound: (17.0, 7_500.0),
+        load: "GET with others",
+        request: GET,
+        connections: 10,
+        outbound: (18.5, 7_100.0),
+        inbound: (14.5, 6_500.0),
     },
     Bound {
         load: "POST with 16 bytes",
         request:
             b"POST / HTTP/1.1\r\nHost: site.prod\r\nUser-Agent: count\r\nContent-Length: 16\r\n\r\n0123456789abcdef",
+        connections: 1,
         outbound: (24.0, 20_500.0),
         inbound: (18.0, 16_000.0),
     },
@@ -92,11 +99,16 @@ fn guard() -> bool {
     let pair = pair();
     let mut is_good = true;
     for bound in &BOUNDS {
-        let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", pair.client.outbound)).unwrap());
-        stream.get_ref().set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        (0..200).for_each(|_| exchange(&mut stream, bound.request));
+        let mut streams: Vec<_> = (0..bound.connections).map(|_| connected(&pair)).collect();
+        let mut exchange_all = |requests: u64| {
+            for _ in 0..requests / bound.connections as u64 {
+                streams.iter_mut().for_each(|stream| stream.get_mut().write_all(bound.request).unwrap());
+                streams.iter_mut().for_each(answered);
+            }
+        };
+        exchange_all(500);
         let before = pair.counts.map(counted);
-        (0..REQUESTS).for_each(|_| exchange(&mut stream, bound.request));
+        exchange_all(REQUESTS);
         let after = pair.counts.map(counted);
         for (side, most, (before, after)) in
             [("outbound", bound.outbound, (before[0], after[0])), ("inbound", bound.inbound, (before[1], after[1]))]
@@ -177,10 +189,16 @@ fn counted(port: u16) -> (u64, u64) {
     (numbers.next().unwrap(), numbers.next().unwrap())
 }
 
-/// One request and the whole of its answer.
-fn exchange(stream: &mut BufReader<TcpStream>, request: &[u8]) {
+/// A connection to the client's proxy.
+fn connected(pair: &Pair) -> BufReader<TcpStream> {
+    let stream = TcpStream::connect(("127.0.0.1", pair.client.outbound)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    BufReader::new(stream)
+}
+
+/// The whole of an answer.
+fn answered(stream: &mut BufReader<TcpStream>) {
     use std::io::BufRead as _;
-    stream.get_mut().write_all(request).unwrap();
     let (mut length, mut line) = (0, String::new());
     stream.read_line(&mut line).unwrap();
     assert!(line.starts_with("HTTP/1.1 200"), "{line}");

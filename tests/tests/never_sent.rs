@@ -89,6 +89,32 @@ fn requests_that_wait_for_one_connection_fail_over_together() {
     });
 }
 
+#[test]
+fn a_machine_that_falls_silent_is_given_up_and_what_was_sent_there_goes_elsewhere() {
+    if !needs() {
+        return;
+    }
+    let mesh = Mesh::start(Settings::default());
+    mesh.service("prod", "server", PORTS, &[("app", "server")]);
+    let servers: Vec<Pod> = (0..2).map(|number| server(&mesh, number).ready()).collect();
+    let client = mesh.pod(PodSpec::new("dev", "client")).ready();
+    // One after the other, so that each has a connection to itself.
+    let load = |requests: &str, concurrency: &str| {
+        let url = "http://server.prod/";
+        let how = ["--requests", requests, "--concurrency", concurrency, "--timeout-ms", "60000"];
+        client.client(&[&["load", "--url", url], &how[..]].concat())
+    };
+    until("both servers answer", Duration::from_secs(20), || {
+        let report = load("50", "1");
+        let answered = report["apps"].as_object().map_or(0, |apps| apps.len());
+        if report["failed"] == 0 && answered == 2 { Ok(()) } else { Err(report.to_string()) }
+    });
+    run(servers[1].command("ip").args(["link", "set", "eth0", "down"])).ok();
+    // The kernel sent again what nobody acknowledged for a quarter of an hour.
+    let report = load("8", "4");
+    assert_eq!((&report["failed"], &report["apps"]["server-0"]), (&0.into(), &8.into()), "{report}");
+}
+
 /// A load that goes on until [`finish`], once `server` has answered more than `answers` of its requests.
 fn load_on(mesh: &Mesh, client: &Pod, server: &mut Pod, url: &str, concurrency: &str, answers: usize) -> Process {
     let stop = stop_file(mesh);
@@ -262,6 +288,40 @@ fn connections(client: &Pod) -> BTreeSet<String> {
     let shown = client.command("ss").args(["-Htn", "state", "established", "dport = :8080"]).output().unwrap();
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     shown.lines().filter_map(|l| l.split_whitespace().nth(2)).map(str::to_owned).collect()
+}
+
+#[test]
+fn what_comes_alone_has_a_connection_and_what_comes_together_shares_one() {
+    if !needs() {
+        return;
+    }
+    let mesh = Mesh::start(Settings::default());
+    mesh.service("prod", "server", PORTS, &[("app", "server")]);
+    let _server = server(&mesh, 0).ready();
+    let client = mesh.pod(PodSpec::new("dev", "client")).ready();
+    let load = |path: &str, requests: &str, concurrency: &str| {
+        let url = format!("http://server.prod{path}");
+        let report = client.client(&["load", "--url", &url, "--requests", requests, "--concurrency", concurrency]);
+        assert_eq!(report["failed"], 0, "{report}");
+    };
+    let post = || {
+        let reply = client.curl(&["--data-binary", "x", "http://server.prod/sum"]);
+        assert_eq!(reply.status, 200, "{reply:?}");
+    };
+    load("/", "50", "1");
+    let alone = connections(&client);
+    assert_eq!(alone.len(), 1, "one after the other, one connection: {alone:?}");
+    post();
+    let shared: BTreeSet<String> = connections(&client).difference(&alone).cloned().collect();
+    assert_eq!(shared.len(), 1, "what may not be sent twice goes another way");
+    post();
+    load("/", "50", "1");
+    assert_eq!(connections(&client), &alone | &shared, "each way is kept");
+    load("/slow/20", "400", "64");
+    let all = connections(&client);
+    assert!(all.is_superset(&(&alone | &shared)) && all.len() <= 3, "what comes together shares: {all:?}");
+    load("/", "50", "1");
+    assert_eq!(connections(&client), all, "and each way is kept");
 }
 
 #[test]

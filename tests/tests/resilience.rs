@@ -136,6 +136,40 @@ fn a_killed_endpoint_costs_at_most_what_was_in_flight() {
 }
 
 #[test]
+fn requests_that_come_one_at_a_time_outlive_proxies_that_end() {
+    if !needs() {
+        return;
+    }
+    let mut stage = stage(Settings::default(), 2);
+    // Else an endpoint that was just gone is left alone for a while.
+    stage.mesh.write(
+        "rule.yaml",
+        "apiVersion: causeway.dev/v1alpha1\nkind: DestinationRule\nmetadata: {name: server, namespace: prod}\nspec: {host: \
+         server, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}\n",
+    );
+    let load = stage.background("1");
+    for number in [0, 1, 0, 1] {
+        for is_orderly in [true, false] {
+            let served = |stage: &Stage| stage.servers[number].metric("istio_requests_total", &[]);
+            let before = served(&stage);
+            if is_orderly {
+                // It is asked on and on, and closes each connection behind its answer.
+                stage.servers[number].proxy().signal("TERM");
+            }
+            until("it serves", Duration::from_secs(30), || {
+                let requests = served(&stage) - before;
+                if requests > 20.0 { Ok(()) } else { Err(requests.to_string()) }
+            });
+            stage.servers[number].proxy_mut().kill();
+            stage.servers[number].start_proxy();
+            stage.servers[number].wait_ready();
+        }
+    }
+    let report = stage.stop(load);
+    assert_eq!(report["failed"], 0, "{report}");
+}
+
+#[test]
 fn renewed_certificates_cost_no_request_and_no_connection() {
     if !needs() {
         return;

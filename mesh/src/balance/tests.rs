@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{Load, choose, cost, peak_ewma};
+use super::{Load, choose, company, cost, is_quiet, peak_ewma};
 
 fn load(latency_micros: f64, pending: u32) -> Load {
     Load { latency_micros, pending }
@@ -105,5 +105,31 @@ proptest! {
     fn the_average_is_a_number_whatever_comes_in(p in any::<f64>(), s in any::<f64>(), e in any::<f64>(), t in any::<f64>()) {
         let now = peak_ewma(p, s, e, t);
         prop_assert!(now.is_finite() && now >= 0.0, "{now}");
+    }
+}
+
+#[test]
+fn a_burst_is_no_quiet_and_is_forgotten_after_some_requests_that_came_alone() {
+    assert!(is_quiet(0));
+    let burst = (0..16).fold(0, company);
+    assert!(!is_quiet(burst));
+    let alone = |requests| (0..requests).fold(burst, |average, _| company(average, 0));
+    assert!(!is_quiet(alone(8)) && is_quiet(alone(64)));
+}
+
+#[test]
+fn one_in_flight_now_and_then_is_quiet_and_one_always_is_not() {
+    let after =
+        |pending: &[u32]| pending.iter().cycle().take(1000).fold(0, |average, &pending| company(average, pending));
+    assert!(is_quiet(after(&[0, 0, 1])) && is_quiet(after(&[0, 0, 0, 0, 2])));
+    assert!(!is_quiet(after(&[0, 1, 1])) && !is_quiet(after(&[1])));
+}
+
+proptest! {
+    #[test]
+    fn an_average_is_never_above_the_most_that_was_found(found in proptest::collection::vec(any::<u32>(), 1..50)) {
+        let average = found.iter().fold(0, |average, &pending| company(average, pending));
+        let most = found.iter().copied().max().unwrap_or_default();
+        prop_assert!(u64::from(average) <= u64::from(most) * 4096 + 31);
     }
 }

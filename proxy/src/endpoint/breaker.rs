@@ -13,6 +13,9 @@ use crate::connect::CONNECT_TIMEOUT;
 use crate::pool::Bounds;
 use crate::reply::Refusal;
 
+/// Idle HTTP/1.1 connections between proxies are dropped after this, where nothing else is configured.
+const BETWEEN_PROXIES: Duration = Duration::from_secs(300);
+
 /// What is in use of one backend now.
 #[derive(Default)]
 pub struct Use {
@@ -129,6 +132,11 @@ impl BackendState {
     /// What the backend says of each of its connections.
     pub fn bounds(&self) -> Bounds {
         Bounds::new(&self.backend.limits, self.backend.idle_timeout)
+    }
+
+    /// As [`Self::bounds`], of HTTP/1.1 connections to a proxy of ours, which closes none for being idle.
+    pub fn bounds_between_proxies(&self) -> Bounds {
+        Bounds::new(&self.backend.limits, Some(self.backend.idle_timeout.unwrap_or(BETWEEN_PROXIES)))
     }
 
     /// Counts a new connection where one more is allowed; in any case where `is_first`: the first one to an endpoint.

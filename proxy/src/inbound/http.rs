@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use causeway_mesh::name;
@@ -33,20 +33,20 @@ use crate::upgrade;
 /// Times that a request is sent again because a kept connection was closing when it was picked.
 const RESENDS: usize = 4;
 
-/// Serves HTTP/1 of a peer.
-pub async fn serve_http1<S: Io>(conn: Arc<Conn>, stream: S, first: BytesMut) {
+/// Serves HTTP/1 of a peer, until its certificate ends.
+pub async fn serve_http1<S: Io>(conn: Arc<Conn>, stream: S, first: BytesMut, until: Option<Instant>) {
     let drain = conn.inbound.drain.clone();
-    server::http1(stream, first, &drain, |request, verdict| {
+    server::http1(stream, first, until, &drain, |request, verdict| {
         let conn = Arc::clone(&conn);
         async move { handle(&conn, request, Some(verdict)).await }
     })
     .await;
 }
 
-/// Serves HTTP/2 of a peer, for as long as its certificate is good.
-pub async fn serve_http2<S: Io>(conn: Arc<Conn>, stream: S, life: Option<Duration>) {
+/// Serves HTTP/2 of a peer, until its certificate ends.
+pub async fn serve_http2<S: Io>(conn: Arc<Conn>, stream: S, until: Option<Instant>) {
     let drain = conn.inbound.drain.clone();
-    streams::serve(stream, life, &drain, move |request| {
+    streams::serve(stream, until, &drain, move |request| {
         let conn = Arc::clone(&conn);
         async move { handle(&conn, request, None).await }
     })

@@ -8,8 +8,10 @@ use causeway_mesh::balance::outlier::status_of_grpc;
 use causeway_mesh::config::Protocol;
 use causeway_mesh::config::action::retry::{self, Cause};
 use causeway_mesh::reject::Reject;
+use causeway_mesh::spiffe::SpiffeId;
 use http::header::{HeaderMap, HeaderValue};
 use http::{Request, Response};
+use http_body::Body as _;
 
 use super::call::Call;
 use super::form::{to_http2_of, to_origin_form};
@@ -117,12 +119,12 @@ impl Call<'_> {
         state: &Arc<EndpointState>,
         request: &mut Request<Payload>,
     ) -> Result<Got, Failed> {
-        let meshed = connect::identity(backend, state).is_some();
-        if meshed || self.app_has_http2(backend) {
-            self.over_http2(backend, state, request, meshed).await
-        } else {
-            self.over_http1(backend, state, request).await
+        let identity = connect::identity(backend, state);
+        let is_http1 = !self.app_has_http2(backend) && (identity.is_none() || goes_alone(backend, state, request));
+        if is_http1 && let Some(got) = self.over_http1(backend, state, request, identity).await? {
+            return Ok(got);
         }
+        self.over_http2(backend, state, request, identity.is_some()).await
     }
 
     async fn over_http2(
@@ -145,16 +147,28 @@ impl Call<'_> {
         Ok(Got { response, lease: Lease::Http2(stream), state: Arc::clone(state), cause })
     }
 
+    /// None: to an endpoint of the mesh, all connections that it may have beside the shared ones are in use.
     async fn over_http1(
         &self,
         backend: &Arc<BackendState>,
         state: &Arc<EndpointState>,
         request: &mut Request<Payload>,
-    ) -> Result<Got, Failed> {
-        let mut checkout = connect::http1_checkout(backend, state).await.map_err(Failed::unsent)?;
+        identity: Option<&SpiffeId>,
+    ) -> Result<Option<Got>, Failed> {
+        let mut checkout = match identity {
+            None => connect::http1_checkout(backend, state).await.map_err(Failed::unsent)?,
+            Some(identity) => {
+                let beside = connect::http1_beside(&self.outbound.tls, backend, state, identity).await;
+                let Some(checkout) = beside.map_err(Failed::unsent)? else { return Ok(None) };
+                checkout
+            }
+        };
         to_origin_form(request, self.authority).map_err(Failed::never)?;
         match checkout.send(request).await {
-            Ok(response) => Ok(Got { response, lease: Lease::Http1(checkout), state: Arc::clone(state), cause: None }),
+            Ok(response) => {
+                let cause = identity.and_then(|_| told(response.headers()));
+                Ok(Some(Got { response, lease: Lease::Http1(checkout), state: Arc::clone(state), cause }))
+            }
             Err(unanswered) => {
                 let (refusal, is_unsent) = (reset(backend, &unanswered.error), unanswered.is_unsent);
                 Err(Failed { refusal, cause: Some(Cause::Reset), is_unsent, was_closing: is_unsent })
@@ -167,6 +181,13 @@ impl Call<'_> {
     fn app_has_http2(&self, backend: &BackendState) -> bool {
         self.is_http2 || backend.backend.protocol == Protocol::Http2
     }
+}
+
+/// Whether a request to an endpoint of the mesh may have an HTTP/1.1 connection to itself, which is cheaper and faster than a
+/// shared one where little goes on. Only what may be sent twice: a proxy that closes such a connection cannot say what it
+/// has not read, as it can in HTTP/2. Nor where connections are limited: the one for all is not to wait for the few.
+fn goes_alone(backend: &BackendState, state: &EndpointState, request: &Request<Payload>) -> bool {
+    state.is_quiet() && request.method().is_safe() && request.body().is_end_stream() && !backend.is_watched()
 }
 
 /// As outlier detection sees it; None: it says nothing of the endpoint.

@@ -45,7 +45,7 @@ pub async fn serve<S: Io>(outbound: Arc<Outbound>, stream: S, first: BytesMut, n
         }))
         .await;
     } else {
-        server::http1(stream, first, &drain, |request, verdict| {
+        server::http1(stream, first, None, &drain, |request, verdict| {
             let (outbound, named) = (Arc::clone(&outbound), named.clone());
             async move { handle(&outbound, &named, request, Some(verdict)).await }
         })

@@ -23,7 +23,7 @@ const IDLE_PER_ENDPOINT: usize = 1024;
 #[derive(Default)]
 pub struct Http1Pool {
     idle: Mutex<Vec<Idle>>,
-    /// Connections that are open, idle or in use.
+    /// Connections that are open, idle or in use, or about to be opened.
     open: AtomicUsize,
     /// Somebody closes what has been idle for too long.
     is_swept: AtomicBool,
@@ -47,8 +47,10 @@ enum Sender {
 
 /// What a connection counts as while it is open.
 struct HeldConnection {
-    pool: Arc<Http1Pool>,
+    place: Place,
     slot: Option<Slot>,
+    /// The end of the certificates: no new request goes this way after it.
+    until: Option<Instant>,
     /// Requests so far.
     taken: u32,
     /// Requests in all, as the latest of them found it in the configuration.
@@ -57,9 +59,27 @@ struct HeldConnection {
     idle: Duration,
 }
 
-impl Drop for HeldConnection {
+impl HeldConnection {
+    fn is_late(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+}
+
+/// One of the connections that may be open.
+pub struct Place(Arc<Http1Pool>);
+
+impl Place {
+    /// Wraps a new connection, to be used for `life`. `slot` is held while it is open.
+    pub fn lend(self, stream: Upstream, bounds: Bounds, slot: Option<Slot>, life: Option<Duration>) -> Checkout {
+        let until = life.and_then(|life| clock::now().checked_add(life));
+        let held = HeldConnection { place: self, slot, until, taken: 1, most: bounds.requests, idle: bounds.idle };
+        Checkout { sender: Sender::Direct(Direct::new(stream)), is_reused: false, held }
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        self.pool.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -154,7 +174,7 @@ impl Checkout {
         if self.sender.is_closed() || self.held.taken >= self.held.most {
             return;
         }
-        let pool = Arc::clone(&self.held.pool);
+        let pool = Arc::clone(&self.held.place.0);
         let told = self.held.slot.as_ref().map(Slot::of);
         let mut idle = pool.idle();
         if idle.len() < IDLE_PER_ENDPOINT {
@@ -179,7 +199,7 @@ impl Http1Pool {
         let stale = idle.iter().take_while(|i| now.duration_since(i.since) > bounds.idle).count();
         idle.drain(..stale);
         // The configuration may allow fewer requests than when they became idle.
-        idle.retain(|i| !i.sender.is_closed() && i.held.taken < bounds.requests);
+        idle.retain(|i| !i.sender.is_closed() && !i.held.is_late(now) && i.held.taken < bounds.requests);
         let ready = idle.iter().rposition(|i| i.sender.is_ready())?;
         let Idle { sender, mut held, .. } = idle.remove(ready);
         held.taken = held.taken.saturating_add(1);
@@ -198,11 +218,17 @@ impl Http1Pool {
         drop(idle);
     }
 
-    /// Wraps a new connection.
-    pub fn lend(self: &Arc<Self>, stream: Upstream, bounds: Bounds, slot: Option<Slot>) -> Checkout {
+    /// A place for one more connection.
+    pub fn place(self: &Arc<Self>) -> Place {
         self.open.fetch_add(1, Ordering::Relaxed);
-        let held = HeldConnection { pool: Arc::clone(self), slot, taken: 1, most: bounds.requests, idle: bounds.idle };
-        Checkout { sender: Sender::Direct(Direct::new(stream)), is_reused: false, held }
+        Place(Arc::clone(self))
+    }
+
+    /// The same where fewer than `most` are taken.
+    pub fn place_below(self: &Arc<Self>, most: usize) -> Option<Place> {
+        let one_more = |open| (open < most).then_some(open + 1);
+        let taken = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken.is_ok().then(|| Place(Arc::clone(self)))
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {

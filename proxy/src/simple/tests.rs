@@ -23,7 +23,7 @@ async fn talk(said: &[u8], answer: impl Fn(&Request<Received>) -> Response<Body>
     client.write_all(said).await.unwrap();
     client.shutdown().await.unwrap();
     let handle = |request: Request<Received>, _: Arc<Verdict>| std::future::ready(answer(&request));
-    let rest = serve(server, BytesMut::new(), &Drain::default(), &handle).await;
+    let rest = serve(server, BytesMut::new(), None, &Drain::default(), &handle).await;
     let rest = rest.map(|(_, held)| held.to_vec());
     let mut out = String::new();
     client.read_to_string(&mut out).await.unwrap();
@@ -91,7 +91,7 @@ async fn a_head_of_which_the_rest_is_there_already_is_read_on() {
     client.write_all(rest.as_bytes()).await.unwrap();
     client.shutdown().await.unwrap();
     let handle = |_: Request<Received>, _: Arc<Verdict>| std::future::ready(full("hello"));
-    assert!(serve(server, first.as_bytes().into(), &Drain::default(), &handle).await.is_none());
+    assert!(serve(server, first.as_bytes().into(), None, &Drain::default(), &handle).await.is_none());
     let mut out = String::new();
     client.read_to_string(&mut out).await.unwrap();
     assert!(out.ends_with("hello"), "{out}");
@@ -179,7 +179,7 @@ async fn talk_streamed(frames: Vec<Frame<Bytes>>) -> (String, bool) {
             asked.fetch_add(1, Ordering::Relaxed);
             streamed(frames.lock().unwrap().take().unwrap())
         };
-        serve(server, GET.as_bytes().into(), &Drain::default(), &handle).await.is_none()
+        serve(server, GET.as_bytes().into(), None, &Drain::default(), &handle).await.is_none()
     });
     let mut out = Vec::new();
     let mut piece = [0; 1024];
@@ -242,7 +242,7 @@ fn served(drain: Drain) -> (DuplexStream, Arc<[AtomicUsize; 2]>, tokio::task::Jo
                 full("hello")
             }
         };
-        serve(server, BytesMut::new(), &drain, &handle).await.is_none()
+        serve(server, BytesMut::new(), None, &drain, &handle).await.is_none()
     });
     (client, counts, task)
 }
@@ -287,7 +287,7 @@ async fn an_answer_while_the_proxy_drains_is_the_last() {
     drain.next();
     let (client, server) = duplex(1024);
     let handle = |_: Request<Received>, _: Arc<Verdict>| std::future::ready(full("hello"));
-    assert!(serve(server, GET.repeat(2).as_bytes().into(), &drain, &handle).await.is_none());
+    assert!(serve(server, GET.repeat(2).as_bytes().into(), None, &drain, &handle).await.is_none());
     let mut out = String::new();
     let mut client = client;
     client.read_to_string(&mut out).await.unwrap();
@@ -305,6 +305,22 @@ fn an_idle_connection_is_small() {
         full("hello")
     };
     let (_, server) = duplex(1);
-    let serving = serve(server, BytesMut::new(), &drain, &handle);
+    let serving = serve(server, BytesMut::new(), None, &drain, &handle);
     assert!(size(&serving) < 1400, "{}", size(&serving));
+}
+
+#[tokio::test]
+async fn no_request_is_read_after_the_peers_certificate_has_ended() {
+    let now = clock::now();
+    let later = now + std::time::Duration::from_secs(3600);
+    for (until, answers) in [(None, 2), (Some(later), 2), (Some(now), 0)] {
+        let (mut client, server) = duplex(64 * 1024);
+        client.write_all(GET.repeat(2).as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let handle = |_: Request<Received>, _: Arc<Verdict>| std::future::ready(full("hello"));
+        assert!(serve(server, BytesMut::new(), until, &Drain::default(), &handle).await.is_none());
+        let mut out = String::new();
+        client.read_to_string(&mut out).await.unwrap();
+        assert_eq!(out.matches("200 OK").count(), answers, "{until:?}: {out}");
+    }
 }

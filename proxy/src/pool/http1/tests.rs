@@ -40,7 +40,7 @@ async fn a_limit_of_requests_that_comes_later_holds_for_connections_that_are_kep
     for _ in 0..2 {
         let (ours, theirs) = connection().await;
         others.push(theirs);
-        pool.lend(ours, unlimited, None).give_back();
+        pool.place().lend(ours, unlimited, None, None).give_back();
     }
     pool.checkout(unlimited).unwrap().give_back();
     // One had a request, which leaves it another; the other had two.
@@ -53,7 +53,7 @@ async fn a_kept_connection_goes_on_with_hyper_from_the_first_body_on() {
     let pool = Arc::new(Http1Pool::default());
     let (ours, theirs) = connection().await;
     tokio::spawn(serve(theirs));
-    let mut checkout = pool.lend(ours, Bounds::default(), None);
+    let mut checkout = pool.place().lend(ours, Bounds::default(), None, None);
     answered(&mut checkout, get()).await;
     checkout.give_back();
     let mut checkout = pool.checkout(Bounds::default()).unwrap();
@@ -67,7 +67,7 @@ async fn a_connection_that_the_server_has_closed_is_not_used_again() {
     let pool = Arc::new(Http1Pool::default());
     let (ours, theirs) = connection().await;
     let server = tokio::spawn(serve(theirs));
-    let mut checkout = pool.lend(ours, Bounds::default(), None);
+    let mut checkout = pool.place().lend(ours, Bounds::default(), None, None);
     answered(&mut checkout, get()).await;
     checkout.give_back();
     server.abort();
@@ -88,7 +88,7 @@ async fn what_is_silent_on_a_kept_connection_may_be_sent_again_if_it_may_be_repe
     for (method, may) in [("GET", true), ("POST", false)] {
         let (ours, mut theirs) = connection().await;
         let pool = Arc::new(Http1Pool::default());
-        pool.lend(ours, Bounds::default(), None).give_back();
+        pool.place().lend(ours, Bounds::default(), None, None).give_back();
         let mut checkout = pool.checkout(Bounds::default()).unwrap();
         let closing = tokio::spawn(async move {
             let _ = theirs.read(&mut [0; 1024]).await; // the request was on its way
@@ -104,7 +104,7 @@ async fn what_is_silent_on_a_kept_connection_may_be_sent_again_if_it_may_be_repe
 async fn what_is_silent_on_a_new_connection_may_be_sent_again_only_where_it_stands_in_for_a_kept_one() {
     for stands_in in [false, true] {
         let (ours, mut theirs) = connection().await;
-        let mut checkout = Arc::new(Http1Pool::default()).lend(ours, Bounds::default(), None);
+        let mut checkout = Arc::new(Http1Pool::default()).place().lend(ours, Bounds::default(), None, None);
         if stands_in {
             checkout.stand_in();
         }
@@ -121,7 +121,34 @@ async fn what_is_silent_on_a_new_connection_may_be_sent_again_only_where_it_stan
 async fn idle_connections_are_closed_in_time_without_anybody_asking_for_one() {
     let pool = Arc::new(Http1Pool::default());
     let (ours, mut theirs) = connection().await;
-    pool.lend(ours, Bounds { idle: Duration::ZERO, ..Bounds::default() }, None).give_back();
+    pool.place().lend(ours, Bounds { idle: Duration::ZERO, ..Bounds::default() }, None, None).give_back();
     assert_eq!(theirs.read(&mut [0; 1]).await.unwrap(), 0);
     assert!(pool.is_empty() && !pool.is_swept.load(Ordering::Relaxed));
+}
+
+#[tokio::test]
+async fn a_connection_whose_certificate_has_ended_is_not_lent_again() {
+    let pool = Arc::new(Http1Pool::default());
+    for (life, is_lent) in [(None, true), (Some(Duration::from_secs(60)), true), (Some(Duration::ZERO), false)] {
+        let (ours, _theirs) = connection().await;
+        pool.place().lend(ours, Bounds::default(), None, life).give_back();
+        assert_eq!(pool.checkout(Bounds::default()).is_some(), is_lent, "{life:?}");
+        assert!(pool.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn there_are_no_more_places_than_are_asked_for_and_each_is_free_again_when_its_connection_ends() {
+    let pool = Arc::new(Http1Pool::default());
+    let (ours, _theirs) = connection().await;
+    let open = pool.place_below(2).unwrap().lend(ours, Bounds::default(), None, None);
+    let coming = pool.place_below(2).unwrap();
+    assert!(pool.place_below(2).is_none());
+    drop(coming);
+    let coming = pool.place_below(2).unwrap();
+    assert!(pool.place_below(2).is_none());
+    drop(open);
+    assert!(pool.place_below(2).is_some());
+    drop(coming);
+    assert!(pool.is_empty());
 }
