@@ -29,6 +29,12 @@ pub use reading::Reading;
 /// Largest head of a response, bytes.
 const HEAD: usize = 64 * 1024;
 
+/// Fields of an application's response at most, as hyper takes.
+pub const OF_AN_APPLICATION: usize = 100;
+
+/// The same when a proxy of ours hands it on, with what it adds.
+pub const OF_A_PROXY: usize = head::FIELDS;
+
 /// A connection, used by one request at a time.
 pub struct Direct<S = Upstream>(Arc<Mutex<Inner<S>>>);
 
@@ -37,6 +43,8 @@ struct Inner<S> {
     /// What has been read and is not used yet.
     held: Bytes,
     state: State,
+    /// Fields of a response at most.
+    fields: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,9 +80,9 @@ impl std::error::Error for Unanswered {
 }
 
 impl<S: Io> Direct<S> {
-    /// A connection that nothing was sent over.
-    pub fn new(stream: S) -> Self {
-        Self(Arc::new(Mutex::new(Inner { stream, held: Bytes::new(), state: State::Idle })))
+    /// A connection that nothing was sent over, whose responses have at most so many `fields`.
+    pub fn new(stream: S, fields: usize) -> Self {
+        Self(Arc::new(Mutex::new(Inner { stream, held: Bytes::new(), state: State::Idle, fields })))
     }
 
     /// Whether a request can be sent. Looks whether the peer has closed it, or said what nobody asked for.
@@ -146,7 +154,7 @@ impl<S: Io> Inner<S> {
         loop {
             if !self.held.is_empty() {
                 *is_silent = false;
-                match head::parse(&mut self.held, method).map_err(io::Error::other)? {
+                match head::parse(&mut self.held, method, self.fields).map_err(io::Error::other)? {
                     Parsed::Whole(whole) => return Poll::Ready(Ok(whole)),
                     Parsed::Interim => continue,
                     Parsed::Begun if self.held.len() > HEAD => {

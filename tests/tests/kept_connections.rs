@@ -34,15 +34,20 @@ fn fickle() -> (u16, Arc<AtomicUsize>) {
 }
 
 fn read_head(stream: &mut TcpStream) -> bool {
+    head(stream).is_some()
+}
+
+/// The head of the next request; None: there is none.
+fn head(stream: &mut TcpStream) -> Option<String> {
     let mut read = Vec::new();
     let mut byte = [0];
     while !read.ends_with(b"\r\n\r\n") {
         match stream.read(&mut byte) {
             Ok(1) => read.push(byte[0]),
-            _ => return false,
+            _ => return None,
         }
     }
-    true
+    String::from_utf8(read).ok()
 }
 
 /// Answers one request and dies of the next one as a killed process does, whose connections Linux closes before the
@@ -156,4 +161,51 @@ fn an_application_that_is_killed_with_a_request_that_may_be_repeated_costs_none(
         if is_dead.load(Ordering::Relaxed) { Ok(()) } else { Err(format!("{statuses:?}")) }
     });
     assert!(statuses.iter().all(|s| *s == 200), "{statuses:?}");
+}
+
+/// Answers with as many fields as an application may, and says how many of the request's are `x-`. Returns its port.
+fn wordy() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let fields: String = (0..99).map(|n| format!("x-{n}: 1\r\n")).collect();
+                while let Some(head) = head(&mut stream) {
+                    let body = format!("{:>4}", head.matches("\r\nx-of-many-").count());
+                    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n{fields}\r\n{body}");
+                    stream.write_all(answer.as_bytes()).unwrap();
+                }
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn as_many_fields_as_an_application_may_have_pass_whatever_way_they_take() {
+    let mut laptop = Laptop::start("", &[]);
+    let (web, meshed) = (laptop.side(), laptop.side());
+    let pods = [pod("dev", "web", true), pod("prod", "meshed", true)].concat();
+    laptop.write("mesh.yaml", &[pods, service("meshed", &[("meshed", meshed.inbound)])].concat());
+    laptop.proxy("prod/meshed", "meshed", meshed, wordy(), &[]);
+    laptop.proxy("dev/web", "web", web, 9, &[]);
+    until("the Service answers", Duration::from_secs(20), || match status(web, "GET", "meshed") {
+        200 => Ok(()),
+        other => Err(format!("status {other}")),
+    });
+    // Host and Connection are among them; with 100 there is no room for one that a proxy adds.
+    for (method, count) in [("GET", 1), ("GET", 96), ("GET", 97), ("GET", 98), ("POST", 1)] {
+        let fields: String = (0..count).map(|n| format!("x-of-many-{n}: 1\r\n")).collect();
+        let mut stream = TcpStream::connect(("127.0.0.1", web.outbound)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let host = "meshed.prod.svc.cluster.local";
+        write!(stream, "{method} / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{fields}\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{method} {count}: {answer}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{count:>4}")), "{method} {count}: {answer}");
+        assert_eq!(answer.matches("\r\nx-").count(), 99, "{method} {count}: {answer}");
+    }
 }

@@ -14,8 +14,10 @@ use super::reading::Framing;
 use crate::body::Payload;
 use crate::headers::names;
 
-/// Fields of a response at most.
-pub const FIELDS: usize = 100;
+/// Fields of any response at most, and of a trailer section.
+pub const FIELDS: usize = 128;
+
+const TOO_MANY: &str = "the response has too many fields";
 
 /// A head, how its body is cut, and whether the connection goes on behind it.
 pub type Whole = (Parts, Framing, bool);
@@ -52,11 +54,11 @@ pub fn write(request: &Request<Payload>) -> BytesMut {
     head
 }
 
-/// Reads what `held` begins with, as an answer to a request of `method`.
+/// Reads what `held` begins with, as an answer to a request of `method`, with at most so `many` fields.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn parse(held: &mut Bytes, method: &Method) -> Result<Parsed, &'static str> {
+pub fn parse(held: &mut Bytes, method: &Method, many: usize) -> Result<Parsed, &'static str> {
     let bytes = held.clone();
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
     let mut read = httparse::Response::new(&mut []);
@@ -64,9 +66,12 @@ pub fn parse(held: &mut Bytes, method: &Method) -> Result<Parsed, &'static str> 
     let length = match parsed {
         Ok(Status::Complete(length)) => length,
         Ok(Status::Partial) => return Ok(Parsed::Begun),
-        Err(httparse::Error::TooManyHeaders) => return Err("the response has too many fields"),
+        Err(httparse::Error::TooManyHeaders) => return Err(TOO_MANY),
         Err(_) => return Err("what came is not HTTP/1"),
     };
+    if read.headers.len() > many {
+        return Err(TOO_MANY);
+    }
     held.advance(length);
     let status = StatusCode::from_u16(read.code.unwrap_or_default()).map_err(|_| "the status is none")?;
     if status == StatusCode::SWITCHING_PROTOCOLS {

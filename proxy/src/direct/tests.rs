@@ -23,7 +23,7 @@ struct Answered {
 /// ends see at most `room` bytes at once.
 async fn ask(method: Method, said: &[u8], ends: bool, room: usize) -> Result<Answered, Unanswered> {
     let (ours, mut theirs) = tokio::io::duplex(room);
-    let direct: Direct<DuplexStream> = Direct::new(ours);
+    let direct: Direct<DuplexStream> = Direct::new(ours, OF_AN_APPLICATION);
     let said = said.to_vec();
     let server = tokio::spawn(async move {
         let mut head = Vec::new();
@@ -177,7 +177,7 @@ fn silence_is_told_from_half_of_an_answer() {
 fn a_connection_on_which_something_came_unasked_is_not_ready() {
     run(async {
         let (ours, mut theirs) = tokio::io::duplex(64);
-        let direct: Direct<DuplexStream> = Direct::new(ours);
+        let direct: Direct<DuplexStream> = Direct::new(ours, OF_AN_APPLICATION);
         assert!(direct.is_ready() && !direct.is_closed());
         theirs.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").await.unwrap();
         assert!(!direct.is_ready() && direct.is_closed());

@@ -185,9 +185,13 @@ impl Call<'_> {
 
 /// Whether a request to an endpoint of the mesh may have an HTTP/1.1 connection to itself, which is cheaper and faster than a
 /// shared one where little goes on. Only what may be sent twice: a proxy that closes such a connection cannot say what it
-/// has not read, as it can in HTTP/2. Nor where connections are limited: the one for all is not to wait for the few.
+/// has not read, as it can in HTTP/2. Not what has more fields than the guard of the other side lets pass. Nor where
+/// connections are limited: the one for all is not to wait for the few.
 fn goes_alone(backend: &BackendState, state: &EndpointState, request: &Request<Payload>) -> bool {
-    state.is_quiet() && request.method().is_safe() && request.body().is_end_stream() && !backend.is_watched()
+    let may_be_sent_twice = request.method().is_safe() && request.body().is_end_stream();
+    // One more may come: Host.
+    let fits = || request.headers().len() < causeway_mesh::http1::Limits::default().headers;
+    state.is_quiet() && may_be_sent_twice && !backend.is_watched() && fits()
 }
 
 /// As outlier detection sees it; None: it says nothing of the endpoint.

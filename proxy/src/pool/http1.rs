@@ -13,7 +13,7 @@ use super::Bounds;
 use crate::body::{Payload, Received};
 use crate::clock;
 use crate::connect::{self, Upstream};
-use crate::direct::Direct;
+use crate::direct::{self, Direct};
 use crate::endpoint::Slot;
 
 /// Idle connections kept per endpoint.
@@ -69,11 +69,12 @@ impl HeldConnection {
 pub struct Place(Arc<Http1Pool>);
 
 impl Place {
-    /// Wraps a new connection, to be used for `life`. `slot` is held while it is open.
+    /// Wraps a new connection; one to a proxy of ours is to be used for `life`. `slot` is held while it is open.
     pub fn lend(self, stream: Upstream, bounds: Bounds, slot: Option<Slot>, life: Option<Duration>) -> Checkout {
         let until = life.and_then(|life| clock::now().checked_add(life));
         let held = HeldConnection { place: self, slot, until, taken: 1, most: bounds.requests, idle: bounds.idle };
-        Checkout { sender: Sender::Direct(Direct::new(stream)), is_reused: false, held }
+        let fields = if life.is_some() { direct::OF_A_PROXY } else { direct::OF_AN_APPLICATION };
+        Checkout { sender: Sender::Direct(Direct::new(stream, fields)), is_reused: false, held }
     }
 }
 
