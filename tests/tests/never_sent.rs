@@ -33,19 +33,24 @@ fn an_application_that_is_gone_costs_no_request_while_another_one_is_there() {
     mesh.service("prod", "server", PORTS, &[("app", "server")]);
     let mut servers: Vec<Pod> = (0..3).map(|number| server(&mesh, number).ready()).collect();
     let client = mesh.pod(PodSpec::new("dev", "client")).ready();
-    let load = |requests: &str| {
-        client.client(&["load", "--url", "http://server.prod/", "--requests", requests, "--concurrency", "4"])
+    let load = |requests: &str, concurrency: &str| {
+        let how = ["--requests", requests, "--concurrency", concurrency];
+        client.client(&[&["load", "--url", "http://server.prod/"], &how[..]].concat())
     };
     until("every server answers", Duration::from_secs(20), || {
-        let report = load("100");
+        let report = load("100", "4");
         let answered = report["apps"].as_object().map_or(0, |apps| apps.len());
         if report["failed"] == 0 && answered == 3 { Ok(()) } else { Err(report.to_string()) }
     });
 
     // They stay listed as ready, as endpoints do for a moment after their pod began to end.
+    // One at a time, which takes another way between the proxies than several at once.
     servers[1].stop_apps();
+    let report = load("200", "1");
+    let by_the_first = report["apps"]["server-0"].as_u64().unwrap_or_default();
+    assert!(report["failed"] == 0 && (50..150).contains(&by_the_first), "{report}");
     servers[2].stop_apps();
-    let report = load("400");
+    let report = load("400", "4");
     assert_eq!((&report["failed"], &report["apps"]["server-0"]), (&0.into(), &400.into()), "{report}");
 
     let body = client.path("body");
@@ -298,6 +303,15 @@ fn what_comes_alone_has_a_connection_and_what_comes_together_shares_one() {
     let mesh = Mesh::start(Settings::default());
     mesh.service("prod", "server", PORTS, &[("app", "server")]);
     let _server = server(&mesh, 0).ready();
+    let mut limited = mesh.pod(PodSpec::new("prod", "limited").label("app", "limited"));
+    limited.serve_http("limited", 8080);
+    let _limited = limited.ready();
+    mesh.write(
+        "rule.yaml",
+        "apiVersion: causeway.dev/v1alpha1\nkind: DestinationRule\nmetadata: {name: limited, namespace: prod}\nspec: {host: \
+         limited, trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}}\n",
+    );
+    mesh.service("prod", "limited", PORTS, &[("app", "limited")]);
     let client = mesh.pod(PodSpec::new("dev", "client")).ready();
     let load = |path: &str, requests: &str, concurrency: &str| {
         let url = format!("http://server.prod{path}");
@@ -322,6 +336,19 @@ fn what_comes_alone_has_a_connection_and_what_comes_together_shares_one() {
     assert!(all.is_superset(&(&alone | &shared)) && all.len() <= 3, "what comes together shares: {all:?}");
     load("/", "50", "1");
     assert_eq!(connections(&client), all, "and each way is kept");
+
+    // Where connections are limited the shared one does not wait for others.
+    let url = "http://limited.prod/";
+    until("the other server answers", Duration::from_secs(20), || {
+        let reply = client.curl(&[url]);
+        if reply.status == 200 { Ok(()) } else { Err(format!("{reply:?}")) }
+    });
+    for concurrency in ["1", "16"] {
+        let report = client.client(&["load", "--url", url, "--requests", "64", "--concurrency", concurrency]);
+        assert_eq!(report["failed"], 0, "{report}");
+        let own: Vec<String> = connections(&client).difference(&all).cloned().collect();
+        assert_eq!(own.len(), 1, "{concurrency}: {own:?}");
+    }
 }
 
 #[test]
