@@ -29,7 +29,7 @@ pub use reading::Reading;
 /// Largest head of a response, bytes.
 const HEAD: usize = 64 * 1024;
 
-/// Fields of an application's response at most, as hyper takes.
+/// Fields of an application's response at most, and of any trailer section, as hyper takes.
 pub const OF_AN_APPLICATION: usize = 100;
 
 /// The same when a proxy of ours hands it on, with what it adds.

@@ -14,7 +14,7 @@ use super::reading::Framing;
 use crate::body::Payload;
 use crate::headers::names;
 
-/// Fields of any response at most, and of a trailer section.
+/// Fields of any response at most.
 pub const FIELDS: usize = 128;
 
 const TOO_MANY: &str = "the response has too many fields";

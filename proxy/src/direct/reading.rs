@@ -11,8 +11,8 @@ use http_body::{Frame, SizeHint};
 use httparse::Status;
 use tokio::io::AsyncReadExt as _;
 
-use super::head::{FIELDS, fields};
-use super::{HEAD, Inner, State, lock};
+use super::head::fields;
+use super::{HEAD, Inner, OF_AN_APPLICATION, State, lock};
 use crate::body::BodyError;
 use crate::connect::Upstream;
 use crate::relay::Io;
@@ -183,7 +183,7 @@ impl<S: Io> Reading<S> {
 
     fn poll_trailers(&mut self, inner: &mut Inner<S>, cx: &mut Context<'_>) -> Poll<io::Result<Option<Frame<Bytes>>>> {
         let bytes = inner.held.clone();
-        let mut read = [httparse::EMPTY_HEADER; FIELDS];
+        let mut read = [httparse::EMPTY_HEADER; OF_AN_APPLICATION]; // no proxy adds to them
         match httparse::parse_headers(&bytes, &mut read) {
             Ok(Status::Complete((length, read))) => {
                 inner.held.advance(length);

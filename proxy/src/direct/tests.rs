@@ -158,6 +158,7 @@ fn a_body_that_breaks_off_or_is_not_well_formed_is_an_error() {
         (format!("{chunked}10000000000000000\r\nhi"), false, "chunk"),
         (format!("{chunked}2;{}", "x".repeat(5000)), false, "too long"),
         (format!("{chunked}0\r\nbad trailer\r\n\r\n"), false, "trailers"),
+        (format!("{chunked}0\r\n{}\r\n", "x: y\r\n".repeat(101)), false, "trailers"),
     ] {
         let answered = run(ask(Method::GET, said.as_bytes(), ends, 8192)).unwrap();
         let broken = answered.broken.unwrap_or_default();
