@@ -56,7 +56,7 @@ fn road(facts: &Facts, style: Style) -> [String; 3] {
         format!(
             "{} ── proxy {} {}",
             app("dev/web"),
-            wire("━━━━━━ mutual TLS, HTTP/2 ━━━┫"),
+            wire("━━━━━━━━ mutual TLS ━━━━━━━━━┫"),
             style.paint(Ink::Faint, "prodsvc.prod.svc.cluster.local")
         ),
         format!("{}{} proxy ── {canary}", " ".repeat(46), wire("└─▶")),
