@@ -20,7 +20,7 @@ use crate::endpoint::{BackendState, EndpointState, Slot};
 use crate::link::Link;
 use crate::pool::{Bounds, Checkout, InFlight, Place};
 use crate::reply::Refusal;
-use crate::tls::{Alpn, Tls, peer_life};
+use crate::tls::{Alpn, Tls, peer_until};
 
 /// For TCP and TLS together, where nothing else is configured.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -51,7 +51,7 @@ pub async fn tcp(address: SocketAddr, timeout: Duration) -> Result<TcpStream, Re
 /// HTTP/1.1 connections to one endpoint of the mesh, beside those that are shared.
 const BESIDE: usize = 2;
 
-/// Opens a mutual TLS connection to exactly `identity`, and says for how long both certificates are good.
+/// Opens a mutual TLS connection to exactly `identity`, and says until when both certificates are good.
 ///
 /// # Errors
 /// As [`tcp`]; [`Reject::IdentityMismatch`] when the peer proves anything else; [`Reject::NotReady`] before the first
@@ -62,7 +62,7 @@ pub async fn tls(
     identity: &SpiffeId,
     alpn: Alpn,
     timeout: Duration,
-) -> Result<(TlsStream<Bulk<TcpStream>>, Option<Duration>), Refusal> {
+) -> Result<(TlsStream<Bulk<TcpStream>>, Option<Instant>), Refusal> {
     let state = tls.current().ok_or_else(|| Refusal::new(Reject::NotReady, "certificate"))?;
     let config = state.client_config(identity, alpn).map_err(|e| Refusal::new(Reject::NotReady, e.to_string()))?;
     let handshake = async {
@@ -76,8 +76,8 @@ pub async fn tls(
     if Alpn::agreed(stream.get_ref().1) != Some(alpn) {
         return Err(Refusal::new(Reject::ConnectFailed, format!("{address} does not speak the mesh's protocol")));
     }
-    let life = peer_life(stream.get_ref().1).map(|life| life.min(state.life()));
-    Ok((stream, life))
+    let until = [peer_until(stream.get_ref().1), state.until()].into_iter().flatten().min();
+    Ok((stream, until))
 }
 
 fn refused(address: SocketAddr, identity: &SpiffeId, error: &std::io::Error) -> Refusal {
@@ -125,19 +125,19 @@ async fn open_http2(
         Room::New(slot) => slot,
     };
     let timeout = backend.backend.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
-    let mut life = None;
-    let link = match identity(backend, state) {
+    let (stream, until) = match identity(backend, state) {
         Some(identity) => {
-            let (stream, both) = tls(tls_source, state.address(), identity, Alpn::H2, timeout).await?;
-            life = both;
+            let (stream, until) = tls(tls_source, state.address(), identity, Alpn::H2, timeout).await?;
             keep_alive(backend, stream.get_ref().0.get_ref());
-            Link::open(stream).await
+            (Upstream::Tls(Box::new(stream)), until)
         }
-        None => Link::open(outside(backend, state, b"h2", timeout).await?).await,
+        None => (outside(backend, state, b"h2", timeout).await?, None),
     };
-    let link = link.map_err(|e| Refusal::new(Reject::ConnectFailed, format!("{} http/2: {e}", state.address())))?;
+    let link = Link::open(stream)
+        .await
+        .map_err(|e| Refusal::new(Reject::ConnectFailed, format!("{} http/2: {e}", state.address())))?;
     let told = backend.is_watched().then(|| Arc::clone(backend.in_use()));
-    Ok(state.http2.add(link, life, Some(slot), told))
+    Ok(state.http2.add(link, until, Some(slot), told))
 }
 
 /// Where a request goes: on a connection that is there, or on one that may be opened.
@@ -182,10 +182,7 @@ pub fn identity<'e>(backend: &BackendState, state: &'e EndpointState) -> Option<
 ///
 /// # Errors
 /// The peer does not speak HTTP/2.
-pub async fn http2<S>(stream: S) -> hyper::Result<http2::SendRequest<Payload>>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
+pub async fn http2(stream: Upstream) -> hyper::Result<http2::SendRequest<Payload>> {
     let (sender, connection) = http2_client().handshake(TokioIo::new(stream)).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
@@ -215,10 +212,7 @@ pub fn http2_client() -> http2::Builder<TokioExecutor> {
 ///
 /// # Errors
 /// Hyper's own; none is known.
-pub async fn http1<S>(stream: S) -> hyper::Result<http1::SendRequest<Payload>>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
+pub async fn http1(stream: Upstream) -> hyper::Result<http1::SendRequest<Payload>> {
     let (sender, connection) = http1::Builder::new().max_headers(100).handshake(TokioIo::new(stream)).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
@@ -292,11 +286,11 @@ async fn open_http1_beside(
     let Some(slot) = backend.connection(false) else { return Ok(None) };
     let _waiting = backend.wait()?;
     let timeout = backend.backend.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
-    let (stream, life) = tls(tls_source, state.address(), identity, Alpn::H1, timeout).await?;
+    let (stream, until) = tls(tls_source, state.address(), identity, Alpn::H1, timeout).await?;
     keep_alive(backend, stream.get_ref().0.get_ref());
     crate::accept::give_up(stream.get_ref().0.get_ref()); // nobody asks the peer over it whether it is still there
     let upstream = Upstream::Tls(Box::new(stream));
-    let mut checkout = place.lend(upstream, backend.bounds_between_proxies(), Some(slot), life);
+    let mut checkout = place.lend(upstream, backend.bounds_between_proxies(), Some(slot), until);
     // A proxy that ends may have accepted it and read nothing: it has no other way to say that.
     checkout.stand_in();
     Ok(Some(checkout))

@@ -19,7 +19,6 @@ use tokio_rustls::rustls::server::Acceptor;
 use crate::accept::Accepted;
 use crate::access_log::AccessLog;
 use crate::bulk::{AHEAD, Bulk};
-use crate::clock;
 use crate::connect::{self, CONNECT_TIMEOUT, Upstream};
 use crate::drain::Drain;
 use crate::endpoint::EndpointState;
@@ -29,7 +28,7 @@ use crate::relay::{Io, Prefixed};
 use crate::reply::Refusal;
 use crate::run::Own;
 use crate::sniff::{self, Habit, Heard};
-use crate::tls::{Alpn, Tls, peer_identity, peer_life};
+use crate::tls::{Alpn, Tls, peer_identity, peer_until};
 
 pub mod http;
 mod replay;
@@ -159,7 +158,7 @@ impl Inbound {
         };
         let session = stream.get_ref().1;
         let (Some(id), Some(alpn)) = (peer_identity(session), Alpn::agreed(session)) else { return };
-        let until = peer_life(session).and_then(|life| clock::now().checked_add(life));
+        let until = peer_until(session);
         let conn = self.conn(Peer::Mesh(id), app);
         match alpn {
             Alpn::H2 => Box::pin(http::serve_http2(conn, stream, until)).await,

@@ -161,10 +161,9 @@ impl Http2Pool {
         connections.iter().all(|c| c.counted.link.is_over())
     }
 
-    /// Adds a new connection, to be used for `life`, and takes its first stream. `slot` is held while the connection is
-    /// known, and `told` hears of every stream that ends.
-    pub fn add(&self, link: Link, life: Option<Duration>, slot: Option<Slot>, told: Option<Arc<Use>>) -> InFlight {
-        let until = life.and_then(|life| clock::now().checked_add(life));
+    /// Adds a new connection, to be used until then, and takes its first stream. `slot` is held while the connection
+    /// is known, and `told` hears of every stream that ends.
+    pub fn add(&self, link: Link, until: Option<Instant>, slot: Option<Slot>, told: Option<Arc<Use>>) -> InFlight {
         let counted = Counted { link, in_flight: AtomicUsize::new(0), taken: AtomicU32::new(0), told };
         let shared = Shared { counted: Arc::new(counted), _slot: slot, until };
         let stream = shared.stream();

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use causeway_mesh::spiffe::SpiffeId;
 use causeway_mesh::svid::{self, ClientVerifier, LeafInfo, Roots, RootsSource, ServerVerifier};
@@ -190,8 +190,8 @@ impl TlsState {
         &self.info
     }
 
-    /// For how long our own leaf is good still.
-    pub fn life(&self) -> Duration {
+    /// Until when our own leaf is good; None: for longer than a clock can say.
+    pub fn until(&self) -> Option<Instant> {
         until(self.info.not_after)
     }
 
@@ -246,16 +246,17 @@ impl Tls {
     }
 }
 
-/// How long the certificate that the peer proved itself by is still good; None: it has none.
-pub fn peer_life(connection: &rustls::CommonState) -> Option<Duration> {
+/// Until when the certificate that the peer proved itself by is good; None: it has none.
+pub fn peer_until(connection: &rustls::CommonState) -> Option<Instant> {
     let leaf = connection.peer_certificates()?.first()?;
-    Some(until(svid::leaf_info(leaf).ok()?.not_after))
+    until(svid::leaf_info(leaf).ok()?.not_after)
 }
 
-/// From now until then, seconds since the epoch.
-fn until(then: u64) -> Duration {
+/// What the clock will say then, seconds since the epoch; what is over is now.
+fn until(then: u64) -> Option<Instant> {
     let then = i64::try_from(then).unwrap_or(i64::MAX);
-    Duration::from_secs(u64::try_from(then.saturating_sub(clock::unix())).unwrap_or(0))
+    let left = u64::try_from(then.saturating_sub(clock::unix())).unwrap_or(0);
+    clock::now().checked_add(Duration::from_secs(left))
 }
 
 /// The verified identity of the peer of a finished handshake.

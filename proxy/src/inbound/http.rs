@@ -17,7 +17,7 @@ use super::Conn;
 use crate::access_log::Line;
 use crate::body::{Body, Payload, Received};
 use crate::clock;
-use crate::connect::{self, CONNECT_TIMEOUT};
+use crate::connect::{self, CONNECT_TIMEOUT, Upstream};
 use crate::guarded::{STAND_IN_METHOD, Verdict};
 use crate::headers::{self, HOP_HTTP1, View, XFCC};
 use crate::limit::Told;
@@ -276,7 +276,7 @@ async fn app_stream(conn: &Conn) -> Result<InFlight, Refusal> {
 
 async fn open_app_stream(conn: &Conn) -> Result<InFlight, Refusal> {
     let stream = connect::tcp(conn.app.address(), CONNECT_TIMEOUT).await?;
-    let link = Link::open(stream)
+    let link = Link::open(Upstream::Plain(stream))
         .await
         .map_err(|e| Refusal::new(Reject::ConnectFailed, format!("{} http/2: {e}", conn.app.address())))?;
     Ok(conn.app.http2.add(link, None, None, None))
@@ -290,7 +290,7 @@ async fn switch(
 ) -> Result<Response<Body>, Refusal> {
     let app = conn.app.address();
     let failed = |e: hyper::Error| Refusal::new(Reject::ConnectFailed, format!("{app} ({e})"));
-    let sender = connect::http1(connect::tcp(app, CONNECT_TIMEOUT).await?).await.map_err(failed)?;
+    let sender = connect::http1(Upstream::Plain(connect::tcp(app, CONNECT_TIMEOUT).await?)).await.map_err(failed)?;
     let exchange = exchange_of(conn, account);
     let cut = rejudged(conn, &request);
     let subject = app.to_string();

@@ -329,7 +329,7 @@ impl Call<'_> {
     /// A destination outside of the mesh: plain HTTP/1.1 or HTTP/2, a connection each.
     async fn send_outside(&self, mut request: Request<Payload>) -> Result<Response<Received>, Refusal> {
         let text = super::external(&self.target.destination).unwrap_or(&self.target.text);
-        let stream = dial::unknown(self.outbound, text, None).await?;
+        let stream = connect::Upstream::Plain(dial::unknown(self.outbound, text, None).await?);
         let failed = |e: &dyn std::fmt::Display| Refusal::new(Reject::UpstreamReset, format!("{text} ({e})"));
         let response = if self.is_http2 {
             to_http2(&mut request, self.authority, false)?;

@@ -69,11 +69,10 @@ impl HeldConnection {
 pub struct Place(Arc<Http1Pool>);
 
 impl Place {
-    /// Wraps a new connection; one to a proxy of ours is to be used for `life`. `slot` is held while it is open.
-    pub fn lend(self, stream: Upstream, bounds: Bounds, slot: Option<Slot>, life: Option<Duration>) -> Checkout {
-        let until = life.and_then(|life| clock::now().checked_add(life));
+    /// Wraps a new connection; one to a proxy of ours has a time to end at. `slot` is held while it is open.
+    pub fn lend(self, stream: Upstream, bounds: Bounds, slot: Option<Slot>, until: Option<Instant>) -> Checkout {
         let held = HeldConnection { place: self, slot, until, taken: 1, most: bounds.requests, idle: bounds.idle };
-        let fields = if life.is_some() { direct::OF_A_PROXY } else { direct::OF_AN_APPLICATION };
+        let fields = if until.is_some() { direct::OF_A_PROXY } else { direct::OF_AN_APPLICATION };
         Checkout { sender: Sender::Direct(Direct::new(stream, fields)), is_reused: false, held }
     }
 }
