@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use http::{Request, Response};
 use tokio::io::ReadBuf;
 
@@ -115,9 +115,23 @@ impl<S: Io> Direct<S> {
     /// The connection broke, or what came is no response; the connection is over then.
     pub async fn exchange(&self, request: &Request<Payload>) -> Result<Response<Reading<S>>, Unanswered> {
         lock(&self.0).state = State::Busy;
-        let mut head = head::write(request);
+        let mut rest = None; // of the head: what one call did not take
         let mut is_unsent = true;
-        let sent = std::future::poll_fn(|cx| lock(&self.0).poll_write(cx, &mut head, &mut is_unsent)).await;
+        let sent = std::future::poll_fn(|cx| {
+            let mut inner = lock(&self.0);
+            match &mut rest {
+                Some(rest) => inner.poll_write(cx, rest, &mut is_unsent),
+                None => scratch::text(
+                    |head| head::write(request, head),
+                    |mut head| {
+                        let sent = inner.poll_write(cx, &mut head, &mut is_unsent);
+                        rest = Some(Bytes::copy_from_slice(head));
+                        sent
+                    },
+                ),
+            }
+        })
+        .await;
         if let Err(error) = sent {
             return Err(Unanswered { error, is_unsent, is_silent: true });
         }
@@ -133,9 +147,9 @@ fn lock<S>(inner: &Mutex<Inner<S>>) -> MutexGuard<'_, Inner<S>> {
 }
 
 impl<S: Io> Inner<S> {
-    fn poll_write(&mut self, cx: &mut Context<'_>, head: &mut BytesMut, is_unsent: &mut bool) -> Poll<io::Result<()>> {
-        while !head.is_empty() {
-            let wrote = ready!(Pin::new(&mut self.stream).poll_write(cx, head))?;
+    fn poll_write(&mut self, cx: &mut Context<'_>, head: &mut impl Buf, is_unsent: &mut bool) -> Poll<io::Result<()>> {
+        while head.has_remaining() {
+            let wrote = ready!(Pin::new(&mut self.stream).poll_write(cx, head.chunk()))?;
             if wrote == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -163,7 +177,7 @@ impl<S: Io> Inner<S> {
                     Parsed::Begun => {}
                 }
             }
-            if ready!(self.poll_read(cx))? == 0 {
+            if ready!(self.poll_read(cx, scratch::kept))? == 0 {
                 return Poll::Ready(Err(io::Error::new(
                     io::ErrorKind::UnexpectedEof,
                     "the connection ended before the response",
@@ -172,12 +186,12 @@ impl<S: Io> Inner<S> {
         }
     }
 
-    /// One read to the end of what is held; 0: the end of the stream.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// One read to the end of what is held, or `kept` where nothing is; 0: the end of the stream.
+    fn poll_read(&mut self, cx: &mut Context<'_>, kept: fn(&[u8]) -> Bytes) -> Poll<io::Result<usize>> {
         let Self { stream, held, .. } = self;
         scratch::poll_read(stream, cx, |came| {
             *held = match held.is_empty() {
-                true => Bytes::copy_from_slice(came),
+                true => kept(came),
                 false => [&**held, came].concat().into(),
             };
             came.len()

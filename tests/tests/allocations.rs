@@ -37,21 +37,21 @@ struct Bound {
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: site.prod\r\nUser-Agent: count\r\nAccept: */*\r\n\r\n";
 
 const BOUNDS: [Bound; 3] = [
-    Bound { load: "GET alone", request: GET, connections: 1, outbound: (24.5, 7_700.0), inbound: (19.5, 6_000.0) },
+    Bound { load: "GET alone", request: GET, connections: 1, outbound: (21.5, 7_600.0), inbound: (16.5, 5_600.0) },
     Bound {
         load: "GET with others",
         request: GET,
         connections: 10,
-        outbound: (18.5, 7_100.0),
-        inbound: (14.5, 6_500.0),
+        outbound: (18.0, 7_100.0),
+        inbound: (11.0, 6_300.0),
     },
     Bound {
         load: "POST with 16 bytes",
         request:
             b"POST / HTTP/1.1\r\nHost: site.prod\r\nUser-Agent: count\r\nContent-Length: 16\r\n\r\n0123456789abcdef",
         connections: 1,
-        outbound: (24.0, 20_500.0),
-        inbound: (18.0, 16_000.0),
+        outbound: (22.5, 19_300.0),
+        inbound: (17.5, 15_600.0),
     },
 ];
 

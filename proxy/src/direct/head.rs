@@ -3,7 +3,7 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
@@ -32,13 +32,13 @@ pub enum Parsed {
     Begun,
 }
 
-/// The head of a request in origin form, which has no body.
-pub fn write(request: &Request<Payload>) -> BytesMut {
+/// Appends the head of a request in origin form, which has no body.
+pub fn write(request: &Request<Payload>, head: &mut Vec<u8>) {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let root = if target.starts_with('?') { "/" } else { "" }; // `http` shows it, but does not hold it
     let fields = || request.headers().iter().filter(|(name, _)| *name != TRANSFER_ENCODING);
     let length: usize = fields().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    let mut head = BytesMut::with_capacity(request.method().as_str().len() + target.len() + length + 16);
+    head.reserve(request.method().as_str().len() + target.len() + length + 16);
     head.put_slice(request.method().as_str().as_bytes());
     head.put_slice(b" ");
     head.put_slice(root.as_bytes());
@@ -51,7 +51,6 @@ pub fn write(request: &Request<Payload>) -> BytesMut {
         head.put_slice(b"\r\n");
     }
     head.put_slice(b"\r\n");
-    head
 }
 
 /// Reads what `held` begins with, as an answer to a request of `method`, with at most so `many` fields.

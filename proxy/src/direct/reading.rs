@@ -123,7 +123,7 @@ impl<S: Io> Reading<S> {
                     return Poll::Ready(Ok(Some(Frame::data(data))));
                 }
                 Framing::Closed => {
-                    if inner.held.is_empty() && ready!(inner.poll_read(cx))? == 0 {
+                    if inner.held.is_empty() && ready!(inner.poll_read(cx, Bytes::copy_from_slice))? == 0 {
                         self.end(inner);
                         continue;
                     }
@@ -218,7 +218,7 @@ impl<S: Io> Inner<S> {
                 self.held = if room.len() < PIECE { Bytes::copy_from_slice(&room) } else { room.freeze() };
                 return Poll::Ready(Ok(self.held.split_to(left.min(self.held.len()))));
             }
-            if ready!(self.poll_read(cx))? == 0 {
+            if ready!(self.poll_read(cx, Bytes::copy_from_slice))? == 0 {
                 return Poll::Ready(Err(broken_off()));
             }
         }
@@ -231,7 +231,7 @@ impl<S: Io> Inner<S> {
         if self.held.len() > most {
             return Poll::Ready(Err(io::Error::other("a line of the body's frame is too long")));
         }
-        let read = ready!(self.poll_read(cx))?;
+        let read = ready!(self.poll_read(cx, Bytes::copy_from_slice))?;
         Poll::Ready(if read == 0 { Err(broken_off()) } else { Ok(()) })
     }
 }
