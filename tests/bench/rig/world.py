@@ -31,10 +31,11 @@ CONGESTION = ("cubic", "reno")
 class World:
     """Namespaces, a scratch directory and the servers; `pair` brings up one pair of proxies at a time."""
 
-    def __init__(self, pin=True, congestion=CONGESTION):
-        """`congestion`: by name, the first that the namespaces may have."""
+    def __init__(self, pin=True, congestion=CONGESTION, ahead=False):
+        """`congestion`: by name, the first that the namespaces may have; `ahead`: of all else that runs on the machine."""
         name = f"cwb{os.getpid()}"
         self.pinned = pin and os.cpu_count() > 1
+        self.ahead = ahead
         self.env = dict(os.environ, CLIENT_NS=f"{name}c", SERVER_NS=f"{name}s", C_IP="10.77.0.1", S_IP="10.77.0.2",
                         VIP="10.96.0.10", MASK="24", APP_PORT="8080", TCP_PORT="5201", PROXY_UID="2102",
                         OUT_PORT="15001", IN_PORT="15006", PATH=SEARCH)
@@ -80,8 +81,12 @@ class World:
 
     def inside(self, namespace, *command, cpu=None):
         """The words that run a command in a pod, on one processor if processes are pinned."""
-        pin = ["taskset", "-c", str(cpu)] if self.pinned and cpu is not None else []
+        pin = self.placed(cpu) if cpu is not None else []
         return ["ip", "netns", "exec", namespace, *pin, *command]
+
+    def placed(self, cpu):
+        """The words before a command that say where it runs, and before whom."""
+        return [*(["chrt", "-f", "1"] if self.ahead else []), *(["taskset", "-c", str(cpu)] if self.pinned else [])]
 
     def load(self, *command):
         """The output of a load generator beside the client's proxy."""
@@ -194,9 +199,8 @@ class Pair:
         run = self.env["BENCH_RUN"]
         shutil.rmtree(run, ignore_errors=True)
         os.makedirs(f"{run}/pids")
-        pin = ["taskset", "-c", "1"] if self.world.pinned else []
         with open(f"{self.world.dir}/up.log", "w") as log:
-            done = subprocess.run([*pin, f"{self.place}/up.sh"], env=self.env, stdout=log, stderr=subprocess.STDOUT,
+            done = subprocess.run([*self.world.placed(1), f"{self.place}/up.sh"], env=self.env, stdout=log, stderr=subprocess.STDOUT,
                                   stdin=subprocess.DEVNULL)
         if done.returncode:
             said = open(f"{self.world.dir}/up.log").read()[-600:]
