@@ -104,7 +104,7 @@ class World:
             # So that a run with a connection per request lacks neither ports nor room in the accept queue.
             sh(*self.inside(namespace, "sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65000",
                             "net.ipv4.tcp_tw_reuse=1", "net.core.somaxconn=8192", "net.ipv4.tcp_max_syn_backlog=8192",
-                            "net.ipv4.ip_local_reserved_ports=5201,8080,15000-15099"))
+                            "net.ipv4.ip_local_reserved_ports=5201,8080,15000-15099,18080"))
             self.congestion = self._congestion(namespace)
         sh("ip", "-n", self.client, "route", "add", f"{env['VIP']}/32", "via", env["S_IP"], "src", env["C_IP"])
 
