@@ -146,6 +146,15 @@ fn lock<S>(inner: &Mutex<Inner<S>>) -> MutexGuard<'_, Inner<S>> {
     inner.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Takes so many bytes off what is held, which keeps no room, not even one that it shares, once nothing of it is left.
+fn used(held: &mut Bytes, length: usize) {
+    if length == held.len() {
+        *held = Bytes::new();
+    } else {
+        held.advance(length);
+    }
+}
+
 impl<S: Io> Inner<S> {
     fn poll_write(&mut self, cx: &mut Context<'_>, head: &mut impl Buf, is_unsent: &mut bool) -> Poll<io::Result<()>> {
         while head.has_remaining() {

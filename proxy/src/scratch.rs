@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 pub const PIECE: usize = 16 * 1024;
 
 /// Room that short pieces share, bytes: what one of them keeps in memory at most.
-const SHARED: usize = 8 * 1024;
+pub const SHARED: usize = 8 * 1024;
 
 thread_local! {
     /// One for all connections of a thread, none of which keeps anything there.

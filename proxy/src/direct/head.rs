@@ -3,7 +3,7 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{BufMut, Bytes};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
@@ -71,7 +71,7 @@ pub fn parse(held: &mut Bytes, method: &Method, many: usize) -> Result<Parsed, &
     if read.headers.len() > many {
         return Err(TOO_MANY);
     }
-    held.advance(length);
+    super::used(held, length);
     let status = StatusCode::from_u16(read.code.unwrap_or_default()).map_err(|_| "the status is none")?;
     if status == StatusCode::SWITCHING_PROTOCOLS {
         return Err("it switches protocols, which nobody asked for");

@@ -6,13 +6,13 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use httparse::Status;
 use tokio::io::AsyncReadExt as _;
 
 use super::head::fields;
-use super::{HEAD, Inner, OF_AN_APPLICATION, State, lock};
+use super::{HEAD, Inner, OF_AN_APPLICATION, State, lock, used};
 use crate::body::BodyError;
 use crate::connect::Upstream;
 use crate::relay::Io;
@@ -172,7 +172,7 @@ impl<S: Io> Reading<S> {
         };
         match next {
             Some(Status::Complete((length, next))) => {
-                inner.held.advance(length);
+                used(&mut inner.held, length);
                 self.framing = Framing::Chunked(next);
                 Poll::Ready(Ok(None))
             }
@@ -186,7 +186,7 @@ impl<S: Io> Reading<S> {
         let mut read = [httparse::EMPTY_HEADER; OF_AN_APPLICATION]; // no proxy adds to them
         match httparse::parse_headers(&bytes, &mut read) {
             Ok(Status::Complete((length, read))) => {
-                inner.held.advance(length);
+                used(&mut inner.held, length);
                 let trailers = fields(&bytes, read).map_err(io::Error::other)?;
                 self.end(inner);
                 Poll::Ready(Ok((!trailers.is_empty()).then(|| Frame::trailers(trailers))))

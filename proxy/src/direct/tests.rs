@@ -175,6 +175,37 @@ fn a_body_that_breaks_off_or_is_not_well_formed_is_an_error() {
 }
 
 #[test]
+fn a_connection_that_idles_or_waits_for_more_keeps_no_room() {
+    let room = scratch::kept(&[0; 100]).as_ptr() as usize;
+    for said in [
+        "HTTP/1.1 204 No Content\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx: y\r\n\r\n",
+    ] {
+        run(async {
+            let (ours, mut theirs) = tokio::io::duplex(4096);
+            let direct: Direct<DuplexStream> = Direct::new(ours, OF_AN_APPLICATION);
+            theirs.write_all(said.as_bytes()).await.unwrap();
+            let request = Request::get("/").body(Payload::Empty).unwrap();
+            let (head, mut body) = direct.exchange(&request).await.unwrap().into_parts();
+            drop(head);
+            let mut context = Context::from_waker(Waker::noop());
+            while let Poll::Ready(Some(frame)) = body.poll_frame(&mut context) {
+                drop(frame.unwrap());
+            }
+            // This thread's room is used again and again only if nobody has anything there.
+            for _ in 0..1000 {
+                let next = scratch::kept(&[0; 100]).as_ptr() as usize;
+                assert!((room..room + scratch::SHARED).contains(&next), "{said}");
+            }
+        });
+    }
+}
+
+#[test]
 fn silence_is_told_from_half_of_an_answer() {
     let silent = run(ask(Method::GET, b"", true, 64)).unwrap_err();
     assert!(silent.is_silent && !silent.is_unsent, "{silent}");
